@@ -1,0 +1,40 @@
+"""The OpenAI SDK waits exactly as long as the server asked, and OpenTelemetry shows every second of it.
+
+``import otel_ratelimit.auto`` is all that a program needs; the names below are for those who want more say.
+"""
+
+from typing import TYPE_CHECKING
+
+from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
+from otel_ratelimit._core.policy import ConfigurationError, Policy
+from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._instrumentor import RateLimitInstrumentor, instrument, uninstrument, use
+from otel_ratelimit._settings import policy_from_environment
+from otel_ratelimit._version import __version__
+
+if TYPE_CHECKING:
+    from otel_ratelimit._drivers.openai_sdk import AdmissionTimeoutError
+
+__all__ = [
+    "AdmissionTimeoutError",
+    "ConfigurationError",
+    "Policy",
+    "RateLimitInstrumentor",
+    "Throttle",
+    "__version__",
+    "instrument",
+    "parse_stream_event",
+    "parse_throttle",
+    "policy_from_environment",
+    "uninstrument",
+    "use",
+]
+
+
+def __getattr__(name: str) -> object:
+    # It derives from the SDK's base exception, and importing the SDK takes a second: only who asks for it pays.
+    if name == "AdmissionTimeoutError":
+        from otel_ratelimit._drivers.openai_sdk import AdmissionTimeoutError  # noqa: PLC0415
+
+        return AdmissionTimeoutError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

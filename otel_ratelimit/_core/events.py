@@ -1,0 +1,139 @@
+"""What passes between the core and a driver: commands down, events up, a verdict at the end.
+
+All frozen: an event that was sent cannot change. Times are seconds on the driver's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Union
+
+from otel_ratelimit._core.throttle import Throttle
+
+WaitReason = Literal["throttled", "admission", "backoff"]
+FailureReason = Literal["server_error", "timeout", "connection"]
+RetryReason = Literal["throttle", "server_error", "timeout", "connection"]
+GiveUpReason = Literal[
+    "budget_exceeded",
+    "quota",
+    "request_too_large",
+    "server_refused",
+    "retries_disabled",
+    "retries_exhausted",
+    "body_not_replayable",
+    "queue_budget_exceeded",
+]
+CallOutcome = Literal["recovered", "gave_up", "not_retryable", "cancelled"]
+
+
+# --- commands: what the driver is asked to do ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Ask for this call's turn. ``not_before``: the earliest moment that makes sense, None for now."""
+
+    not_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait until ``until``, or until woken earlier because the turn came sooner."""
+
+    until: float
+    reason: WaitReason
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the request once. ``reason`` says why it is sent again, None for the first time."""
+
+    reason: RetryReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """Sleep as the SDK itself would before it retries a failure that is no throttle."""
+
+
+Command = Union[Reserve, Sleep, Send, BackOff]
+
+
+# --- events: what happened ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The turn has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotBefore:
+    """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``."""
+
+    now: float
+    at: float
+    expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A wait ended; it took ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended.
+
+    Attributes:
+        at: when the verdict was in.
+        throttle: what the server said, if it was a throttle; None for success and for other failures.
+        failure: the kind of a failure that is no throttle but may pass; None for success and for lasting failures.
+        sdk_retries: whether the SDK's own rules would retry this failure now.
+        resent: whether the request was sent more than once by now.
+        allowed: False where the caller set ``max_retries=0``.
+        refused: the server said ``x-should-retry: false``.
+        replayable: whether the body can be sent again.
+    """
+
+    at: float
+    throttle: Throttle | None = None
+    failure: FailureReason | None = None
+    sdk_retries: bool = False
+    resent: bool = False
+    allowed: bool = True
+    refused: bool = False
+    replayable: bool = True
+
+
+Event = Union[Admitted, NotBefore, Woken, Outcome]
+
+
+# --- verdicts: how the call ends ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand the last attempt's result, or its exception, to the caller as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Raise the SDK's own exception of the last attempt; where nothing was sent yet, say that the queue was ours.
+
+    Attributes:
+        reason: why no further attempt is made.
+        asked: seconds that the last delay would have taken, None where none was computed.
+        waited: seconds that the call has waited in all.
+        budget: seconds that it was allowed to wait.
+    """
+
+    reason: GiveUpReason
+    asked: float | None
+    waited: float
+    budget: float
+
+
+Verdict = Union[Deliver, GiveUp]

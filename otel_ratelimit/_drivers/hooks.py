@@ -1,0 +1,148 @@
+"""The wrapt wrappers on the SDK's seams, their installation and removal.
+
+Each wrapper belongs to one ``Hooks`` object, and goes passive with it: the SDK, or a wrapper above ours, may have kept a
+reference that outlives the removal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import wrapt
+
+from otel_ratelimit import _guard
+from otel_ratelimit._drivers import aio, openai_sdk, sync
+from otel_ratelimit._drivers.runtime import Runtime
+from otel_ratelimit._drivers.session import Session, current
+
+Wrapped = Callable[..., Any]
+Arguments = tuple[Any, ...]
+Keywords = Mapping[str, Any]
+
+
+class UnsupportedSDKError(RuntimeError):
+    """The installed SDK lacks a seam that the hooks need."""
+
+
+class Hooks:
+    """The wrappers on the SDK, and the runtime that they serve; ``None`` makes all of them pass through."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self._installed: list[tuple[type, str, Any]] = []
+
+    def install(self, runtime: Runtime) -> None:
+        """Wrap every seam.
+
+        A wrapper of an earlier installation that is still in place (because somebody wrapped above it, so that it could
+        not be removed) is put to work again instead of adding a second layer.
+
+        Raises:
+            UnsupportedSDKError: a seam is missing; nothing has been changed then.
+        """
+        missing = [f"{owner.__name__}.{name}" for owner, name in openai_sdk.SEAMS if not hasattr(owner, name)]
+        if missing:
+            raise UnsupportedSDKError(f"this openai version has no {', '.join(missing)}")
+        self.runtime = runtime
+        standing = {(owner, name) for owner, name, _ in self._installed}
+        for owner, name in openai_sdk.SEAMS:
+            if (owner, name) in standing:
+                continue
+            original = owner.__dict__[name]
+            wrapper = wrapt.FunctionWrapper(original, self._wrapper_for(owner, name))
+            setattr(owner, name, wrapper)
+            self._installed.append((owner, name, wrapper))
+
+    def remove(self) -> None:
+        """Restore what is still ours to restore; the rest goes passive."""
+        self.runtime = None
+        kept = []
+        for owner, name, wrapper in self._installed:
+            if owner.__dict__.get(name) is wrapper:
+                setattr(owner, name, wrapper.__wrapped__)
+            else:
+                kept.append((owner, name, wrapper))
+        self._installed = kept
+
+    def outermost(self) -> bool:
+        """Whether every wrapper of ours is in place with nobody else's above it."""
+        return len(self._installed) == len(openai_sdk.SEAMS) and all(
+            owner.__dict__.get(name) is wrapper for owner, name, wrapper in self._installed
+        )
+
+    def _wrapper_for(self, owner: type, name: str) -> Callable[..., Any]:
+        asynchronous = inspect.iscoroutinefunction(owner.__dict__[name])
+        return {
+            "request": self._request_async if asynchronous else self._request,
+            "_process_response": self._process_response,
+            "_sleep_for_retry": self._sleep_for_retry_async if asynchronous else self._sleep_for_retry,
+            "_should_retry": self._should_retry,
+            "_build_request": self._build_request,
+        }[name]
+
+    # --- request: where a call begins and ends ----------------------------------------------------------------------
+
+    def _request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = self._open(instance, args, kwargs)
+        return wrapped(*args, **kwargs) if session is None else sync.request(session, wrapped, args, kwargs)
+
+    def _request_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = self._open(instance, args, kwargs)
+        return wrapped(*args, **kwargs) if session is None else aio.request(session, wrapped, args, kwargs)
+
+    @_guard.contained("open", lambda _self, _client, _args, _kwargs: None)
+    def _open(self, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:
+        """A session for this call, or None where it is to pass untouched."""
+        runtime = self.runtime
+        if runtime is None:
+            return None
+        policy = runtime.current_policy()
+        if policy.mode == "off":
+            return None
+        runtime.first_call()
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        return Session(runtime, policy, client, options)
+
+    # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
+
+    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        options = args[0] if args else kwargs["options"]
+        retries_taken = session.attempt_began(kwargs.get("retries_taken", 0), options)
+        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+
+    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        retries_taken = session.answered(kwargs["response"], kwargs.get("retries_taken", 0))
+        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+
+    def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        response = args[0] if args else kwargs["response"]
+        return False if session.takes_over(response) else wrapped(*args, **kwargs)
+
+    def _sleep_for_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        session.backoff_began(kwargs.get("response"))
+        result = wrapped(*args, **kwargs)
+        session.backoff_ended()
+        return result
+
+    async def _sleep_for_retry_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return await wrapped(*args, **kwargs)
+        session.backoff_began(kwargs.get("response"))
+        result = await wrapped(*args, **kwargs)
+        session.backoff_ended()
+        return result

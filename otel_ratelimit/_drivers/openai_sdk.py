@@ -1,0 +1,196 @@
+"""All knowledge of the ``openai`` SDK: names of its seams, what its options and exceptions mean.
+
+When the SDK moves, this file moves. Read against openai 1.99.0, 2.54.0, 3.0.0 and 3.54.0.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import openai
+from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
+
+from otel_ratelimit._core.events import FailureReason
+from otel_ratelimit._telemetry import names
+from otel_ratelimit._telemetry.instruments import Subject
+
+SEAMS: Final[tuple[tuple[type, str], ...]] = (
+    (SyncAPIClient, "request"),
+    (AsyncAPIClient, "request"),
+    (SyncAPIClient, "_process_response"),
+    (AsyncAPIClient, "_process_response"),
+    (SyncAPIClient, "_sleep_for_retry"),
+    (AsyncAPIClient, "_sleep_for_retry"),
+    (BaseClient, "_should_retry"),
+    (BaseClient, "_build_request"),
+)
+"""What the hooks wrap.
+
+``request`` is the one way that every resource, Azure, raw and streaming responses, pagination and polling take. The
+others are the SDK's own retry loop, which goes on handling all failures but throttles: ``_should_retry`` says no to a
+throttle (so that it comes out of ``request`` as an exception, with its body read), ``_sleep_for_retry`` is observed,
+``_build_request`` numbers the attempt, ``_process_response`` is the only place where a success still has its headers.
+"""
+
+OURS: Final = frozenset({429, 503, 529})
+"""Statuses that the SDK's loop hands over unseen, since a streamed response has no body there yet: 429, and the overload
+statuses of OpenAI (503) and Anthropic-like services (529)."""
+
+SDK_RETRIED: Final = frozenset({408, 409})
+"""Statuses below 500 that the SDK's own rules retry."""
+
+_OPERATIONS: Final[Mapping[str, str]] = {
+    "chat/completions": "chat",
+    "responses": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+"""Paths that the GenAI conventions have a name for; other paths are named by their fixed parts."""
+
+_FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
+_UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception of the SDK, read."""
+
+    kind: FailureReason | None
+    status: int | None
+    error_type: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    response: Any
+
+
+def read_failure(error: Exception) -> Failure:
+    """Sort an exception that came out of ``request``."""
+    name = type(error).__name__
+    if isinstance(error, openai.APIStatusError):
+        return failure_of_response(error.response)
+    if isinstance(error, openai.APITimeoutError):
+        return Failure("timeout", None, name, {}, None, None)
+    if isinstance(error, openai.APIConnectionError):
+        return Failure("connection", None, name, {}, None, None)
+    return Failure(None, None, name, {}, None, None)
+
+
+def failure_of_response(response: Any) -> Failure:
+    """Read a response with an error status, as far as it has been received."""
+    status = response.status_code
+    kind: FailureReason | None = "server_error" if status >= 500 or status in SDK_RETRIED else None
+    return Failure(kind, status, str(status), response.headers, body_of(response), response)
+
+
+def failure_in_loop(error: BaseException | None, response: Any) -> Failure:
+    """Read what the SDK's own loop is about to retry: a response, or an httpx exception that it has not wrapped yet.
+
+    httpx, httpx2 and aiohttp transports each have their own ``TimeoutException``; the name is what they share.
+    """
+    if response is not None:
+        return failure_of_response(response)
+    timed_out = any("Timeout" in base.__name__ for base in type(error).__mro__)
+    name = "APITimeoutError" if timed_out else "APIConnectionError"
+    return Failure("timeout" if timed_out else "connection", None, name, {}, None, None)
+
+
+def body_of(response: Any) -> bytes | None:
+    """The body if it has been read; None if not (httpx raises then)."""
+    try:
+        content = response.content
+    except Exception:  # ResponseNotRead of httpx or httpx2, whichever this client uses
+        return None
+    return content if isinstance(content, bytes) else None
+
+
+def refuses_retry(headers: Mapping[str, str]) -> bool:
+    """Whether the server forbids to come back (OpenAI's own header, which the SDK obeys too)."""
+    return headers.get("x-should-retry") == "false"
+
+
+def timeout_of(client: Any, options: Any) -> float | None:
+    """Seconds that the call may take by its own ``timeout``; None where it set none.
+
+    Of an httpx ``Timeout`` the read part counts: the SDK's default is 600 s to read and 5 s to connect.
+    """
+    timeout = options.timeout
+    if type(timeout).__name__ in ("NotGiven", "Omit"):
+        timeout = client.timeout
+    if timeout is None or (isinstance(timeout, (int, float)) and not isinstance(timeout, bool)):
+        return timeout
+    read = getattr(timeout, "read", None)
+    return read if isinstance(read, (int, float)) else None
+
+
+def resend_options(options: Any, *, max_retries: int, idempotency_key: str | None) -> Any:
+    """A copy of the options for sending again: what is left of the SDK's retries, and the key of the first attempt."""
+    again = copy.copy(options)
+    again.max_retries = max_retries
+    if again.idempotency_key is None:
+        again.idempotency_key = idempotency_key
+    return again
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """``error.add_note``, also on Python 3.10, where tracebacks do not show it but the attribute can be read."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+        return
+    notes = getattr(error, "__notes__", None)
+    error.__notes__ = [*(notes or ()), note]  # type: ignore[attr-defined]
+
+
+class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):
+    """The turn of a call in the local queue would come after its budget; nothing was sent.
+
+    Deliberately none of the SDK's status errors: the server has refused nothing. Raise ``Policy.max_wait`` (or the
+    call's ``timeout``), lower the concurrency, or give the call a higher priority.
+    """
+
+
+def queue_error(verdict: object) -> Exception:
+    """What is raised where a call ends before anything was sent."""
+    return AdmissionTimeoutError(f"the local rate-limit queue of otel_ratelimit has no turn within the budget: {verdict}")
+
+
+def subject_of(client: Any, options: Any) -> Subject:
+    """What telemetry calls this request."""
+    url = client.base_url
+    host = (getattr(url, "host", None) or "").lower()
+    port = getattr(url, "port", None) or {"https": 443, "http": 80}.get(getattr(url, "scheme", ""))
+    return Subject(
+        operation=operation_of(options.url),
+        model=model_of(options),
+        provider="azure.ai.openai" if "azure" in type(client).__name__.lower() or host.endswith(".azure.com") else "openai",
+        address=host,
+        port=port,
+    )
+
+
+def operation_of(path: str) -> str:
+    """``gen_ai.operation.name`` for a request path: a name of the conventions, or the fixed parts joined by dots.
+
+    Identifiers never pass: ``/files/file-abc123/content`` is ``files.content``.
+    """
+    path = path.partition("?")[0].strip("/")
+    known = _OPERATIONS.get(path)
+    if known is not None:
+        return known
+    parts = [part for part in path.split("/") if _FIXED_PART.match(part)][:4]
+    if "deployments" in parts:  # Azure: the part behind it names a model
+        parts = [part for part in path.partition("deployments/")[2].split("/")[1:] if _FIXED_PART.match(part)]
+        return _OPERATIONS.get("/".join(parts)) or ".".join(parts) or "request"
+    return ".".join(parts) or "request"
+
+
+def model_of(options: Any) -> str | None:
+    """The request's model, made safe to show: printable, of bounded length; None where the request names none."""
+    body = options.json_data
+    model = body.get("model") if isinstance(body, Mapping) else None
+    if not isinstance(model, str) or not model:
+        return None
+    return _UNSAFE.sub("?", model[: names.MAX_MODEL_LENGTH])

@@ -1,0 +1,66 @@
+"""Whether a request's body can be sent again, byte for byte, and the rewinding of its files.
+
+Newer SDKs (3.x) rewind for the retries of their own loop; ours sends anew from outside of it, and older ones never did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+
+class Replay:
+    """Where the files of a request stood before it was first sent.
+
+    Only what is certain to give the same bytes again counts as replayable: bytes, strings, paths, lists and tuples, and
+    seekable files. A generator, or any other iterable, may be used up after one reading.
+    """
+
+    __slots__ = ("_rewinds", "possible")
+
+    def __init__(self, options: Any) -> None:
+        self._rewinds: list[tuple[Callable[[int], object], int]] = []
+        self.possible = all(self._note(content) for content in _contents(options))
+
+    def _note(self, content: object) -> bool:
+        if not callable(getattr(content, "read", None)):
+            return content is None or isinstance(content, (bytes, bytearray, str, list, tuple)) or hasattr(content, "__fspath__")
+        try:
+            if not content.seekable():  # type: ignore[attr-defined]  # a file without it is none we can rewind
+                return False
+            self._rewinds.append((content.seek, content.tell()))  # type: ignore[attr-defined]
+        except (AttributeError, OSError, ValueError):
+            return False
+        return True
+
+    def rewind(self) -> bool:
+        """Put every file back where it stood; False where that is not possible."""
+        if not self.possible:
+            return False
+        try:
+            for seek, position in self._rewinds:
+                seek(position)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+def capture(options: Any) -> Replay:
+    """Note where the request's files stand. Costs nothing for a JSON body."""
+    if options.files is None and getattr(options, "content", None) is None:
+        return NOTHING_TO_REWIND
+    return Replay(options)
+
+
+def _contents(options: Any) -> Iterator[object]:
+    if options is None:
+        return
+    yield getattr(options, "content", None)
+    files = options.files
+    if files is None:
+        return
+    for _, file in files.items() if isinstance(files, Mapping) else files:
+        yield file[1] if isinstance(file, tuple) and len(file) > 1 else file
+
+
+NOTHING_TO_REWIND: Final = Replay(None)

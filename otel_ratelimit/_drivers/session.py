@@ -1,0 +1,373 @@
+"""The state of one call while the SDK is at work on it: what the two pumps and the hooks share.
+
+Carries the events of the SDK to the core and to the trace, and the core's commands back. No I/O, no waiting, and no
+decision about rate limits. Whatever can fail here is contained: the call then goes on as the SDK alone would.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Mapping
+from contextvars import ContextVar, Token
+from typing import Any, Final, Union
+
+from otel_ratelimit import _guard
+from otel_ratelimit._core import call
+from otel_ratelimit._core.events import (
+    BackOff,
+    CallOutcome,
+    Command,
+    Deliver,
+    Event,
+    GiveUp,
+    GiveUpReason,
+    Outcome,
+    Reserve,
+    Send,
+    Sleep,
+    Verdict,
+    Woken,
+)
+from otel_ratelimit._core.hints import parse_throttle
+from otel_ratelimit._core.policy import Policy
+from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.openai_sdk import Failure
+from otel_ratelimit._drivers.replay import capture
+from otel_ratelimit._drivers.runtime import Runtime
+from otel_ratelimit._telemetry.trace import CallTrace
+
+Step = Union[Sleep, Send, BackOff, Deliver, GiveUp]
+
+_SEND: Final = Send(None)
+_DELIVER: Final = Deliver()
+
+current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
+"""The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
+
+
+def enter(session: Session) -> Token[Session | None]:
+    """Make the session the current one of this context."""
+    return current.set(session)
+
+
+def leave(token: Token[Session | None]) -> None:
+    """Undo ``enter``."""
+    try:
+        current.reset(token)
+    except ValueError:  # a coroutine that is driven by hand may end in another context than it began in
+        current.set(None)
+
+
+class Session:
+    """One call of ``request``."""
+
+    __slots__ = (
+        "_attempt_began",
+        "_backing_off",
+        "_bypass",
+        "_degraded",
+        "_ended",
+        "_failure",
+        "_generator",
+        "_idempotency_key",
+        "_observed",
+        "_replay",
+        "_resending",
+        "_sdk_retries",
+        "_sends",
+        "_status",
+        "_trace",
+        "_wait_began",
+        "began",
+        "client",
+        "max_retries",
+        "options",
+        "place",
+        "policy",
+        "runtime",
+        "subject",
+    )
+
+    def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
+        self.runtime = runtime
+        self.policy = policy
+        self.client = client
+        self.options = options
+        self.began = self._attempt_began = runtime.clock.monotonic()
+        self.subject = runtime.subject(client, options)
+        self.max_retries: int = options.get_max_retries(client.max_retries)
+        self._replay = capture(options)
+        self._trace: CallTrace | None = None
+        self._sends = 0
+        self._sdk_retries = 0
+        self._status: int | None = None
+        self._failure: Failure | None = None
+        self._idempotency_key: str | None = None
+        self._observed: object = None
+        self._resending: Send | None = None
+        self._backing_off = False
+        self._bypass = False
+        self._degraded = False
+        self._ended = False
+        self._wait_began = 0.0
+        self.place = runtime.store.place(self.subject)
+        if policy.mode == "observe":
+            self._generator: Generator[Command, Any, Verdict] = call.observe()
+        else:
+            self._generator = call.run(policy, openai_sdk.timeout_of(client, options), runtime.clock.random)
+
+    # --- what the pumps call --------------------------------------------------------------------------------------
+
+    @_guard.contained("start", lambda _self: _SEND)
+    def start(self) -> Step:
+        """The first step."""
+        return self._advance(None)
+
+    @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
+    def arguments(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The arguments of ``request`` for the attempt that comes: the caller's own the first time."""
+        if self._resending is None:
+            return arguments, keywords
+        options = openai_sdk.resend_options(
+            self.options,
+            max_retries=max(0, self.max_retries - self._sdk_retries),
+            idempotency_key=self._idempotency_key,
+        )
+        if "options" in keywords:
+            return arguments, {**keywords, "options": options}
+        return (arguments[0], options, *arguments[2:]), keywords
+
+    @_guard.contained("failed", lambda self, _error: self._as_the_sdk_would())
+    def failed(self, error: Exception) -> Step:
+        """The attempt ended with an exception of the SDK (or of the caller's own hooks in it)."""
+        now = self.runtime.clock.monotonic()
+        failure = self._failure = openai_sdk.read_failure(error)
+        throttle = self._throttle_in(failure)
+        self._attempt_ended(now, failure.status, failure.error_type)
+        if throttle is not None and failure.response is not self._observed:
+            self._throttled(throttle, failure, now)
+        kind = None if throttle is not None else failure.kind
+        # Positions are restored only where another attempt is possible at all.
+        may_resend = (throttle is not None or kind is not None) and self.max_retries > 0
+        outcome = Outcome(
+            at=now,
+            throttle=throttle,
+            failure=kind,
+            sdk_retries=kind is not None and self._sdk_would_retry(failure),
+            resent=self._sends > 1,
+            allowed=self.max_retries > 0,
+            refused=openai_sdk.refuses_retry(failure.headers),
+            replayable=may_resend and self._replay.rewind(),
+        )
+        return self._advance(outcome)
+
+    @_guard.contained("succeeded", lambda _self: None)
+    def succeeded(self) -> None:
+        """The attempt returned; the call is over."""
+        now = self.runtime.clock.monotonic()
+        self._attempt_ended(now, self._status, None)
+        self._end(now, None if self._trace is None else "recovered", None, None)
+
+    @_guard.contained("sleep", lambda _self, _sleep: None)
+    def wait_began(self, sleep: Sleep) -> None:
+        """The pump goes to sleep."""
+        self._wait_began = now = self.runtime.clock.monotonic()
+        cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
+        self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause)
+
+    @_guard.contained("woke", lambda _self: _SEND)
+    def woke(self) -> Step:
+        """The pump woke up."""
+        if self._degraded:
+            return _SEND
+        return self._advance(Woken(self.runtime.clock.monotonic() - self._wait_began))
+
+    @_guard.contained("verdict", lambda _self, _verdict, _error: None)
+    def concluded(self, verdict: Verdict, error: Exception | None) -> None:
+        """The call ends with an error: the SDK's own, or, where nothing was sent, ours."""
+        now = self.runtime.clock.monotonic()
+        error_type = self._failure.error_type if self._failure is not None else None
+        if isinstance(verdict, Deliver):
+            self._end(now, None if self._trace is None else "not_retryable", None, error_type)
+            return
+        outcome: CallOutcome = "not_retryable" if verdict.reason in ("quota", "request_too_large") else "gave_up"
+        self._end(now, outcome, verdict.reason, error_type)
+        if error is not None:
+            openai_sdk.add_note(error, note(verdict, self._sends))
+
+    @_guard.contained("left", lambda _self: None)
+    def left(self) -> None:
+        """The pump leaves, by whatever way: gives back what the call had reserved. A call without an end was cancelled."""
+        self._generator.close()
+        self.place.leave()
+        if not self._ended:
+            self._end(self.runtime.clock.monotonic(), None if self._trace is None else "cancelled", None, None)
+
+    def back_off_arguments(self) -> dict[str, Any]:
+        """Arguments of the SDK's own ``_sleep_for_retry`` for a failure that its loop had handed over unseen."""
+        response = self._failure.response if self._failure is not None else None
+        return {
+            "retries_taken": self._sdk_retries,
+            "max_retries": self.max_retries,
+            "options": self.options,
+            "response": response,
+        }
+
+    # --- what the hooks call --------------------------------------------------------------------------------------
+
+    @_guard.contained("attempt", lambda _self, retries_taken, _options: retries_taken)
+    def attempt_began(self, retries_taken: int, options: Any) -> int:
+        """The SDK builds a request. Returns how many were sent before it, over all its loops."""
+        self._attempt_began = self.runtime.clock.monotonic()
+        sent_before = self._sends
+        self._sends = sent_before + 1
+        if sent_before == 0:
+            self._idempotency_key = options.idempotency_key
+        return sent_before
+
+    @_guard.contained("response", lambda _self, _response, retries_taken: retries_taken)
+    def answered(self, response: Any, retries_taken: int) -> int:
+        """A success has its head. Returns how often the request was sent again."""
+        self._status = response.status_code
+        self.place.read(response.headers)
+        if self._trace is not None:
+            self._trace.retry_ended(self._status, None)
+        return max(retries_taken, self._sends - 1)
+
+    @_guard.contained("should_retry", lambda _self, _response: False)
+    def takes_over(self, response: Any) -> bool:
+        """Whether the SDK's loop shall leave this failure to us; a throttle that it keeps (observe mode) is noted."""
+        if self._bypass:
+            return False
+        if self.policy.mode == "observe":
+            self._note_observed(response)
+            return False
+        status = response.status_code
+        if status in openai_sdk.OURS:
+            return True
+        if status < 500 and status not in openai_sdk.SDK_RETRIED:
+            return False
+        body = openai_sdk.body_of(response)
+        return body is not None and parse_throttle(status, response.headers, body, now=self.runtime.clock.wall()) is not None
+
+    @_guard.contained("backoff", lambda _self, _response: None)
+    def backoff_began(self, response: Any) -> None:
+        """The SDK's own loop goes to sleep after a failure."""
+        now = self.runtime.clock.monotonic()
+        self._sdk_retries += 1
+        if not self._backing_off:  # else `failed` has read it already
+            error = sys.exc_info()[1]  # the SDK sleeps inside its except clause
+            self._failure = openai_sdk.failure_in_loop(error, response)
+            self._attempt_ended(now, self._failure.status, self._failure.error_type)
+        self._wait_began = now
+        cause = self._traced().last_throttle if response is not None and response is self._observed else None
+        self._traced().wait_began("backoff", None, cause)
+
+    @_guard.contained("backoff", lambda _self: None)
+    def backoff_ended(self) -> None:
+        """The SDK's own loop sends again."""
+        self._traced().wait_ended(self.runtime.clock.monotonic() - self._wait_began)
+        if not self._backing_off:
+            failure = self._failure
+            observed = failure is not None and failure.response is not None and failure.response is self._observed
+            kind = "throttle" if observed else (failure.kind if failure is not None else None)
+            self._traced().retry_began(kind or "server_error", self._sends)
+
+    def _as_the_sdk_would(self) -> Step:
+        """After a fault of ours: the SDK alone would have slept and retried what its loop had left to us."""
+        if self._degraded or self._sdk_retries >= self.max_retries or self._failure is None:
+            return _DELIVER
+        if self._failure.status not in openai_sdk.OURS:
+            return _DELIVER
+        self._degraded = self._bypass = self._backing_off = True
+        return BackOff()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _advance(self, event: Event | Outcome | None) -> Step:
+        """Send an event to the core; carry out what needs no waiting; return the next step for the pump."""
+        try:
+            command = self._generator.send(event)
+            while isinstance(command, Reserve):
+                command = self._generator.send(self.place.reserve(command.not_before, self.runtime.clock.monotonic()))
+        except StopIteration as stop:
+            verdict: Verdict = stop.value
+            return verdict
+        self._backing_off = isinstance(command, BackOff)
+        if isinstance(command, Send) and command.reason is not None:
+            self._resending = command
+            trace = self._traced()
+            trace.wait_ended(self.runtime.clock.monotonic() - self._wait_began)
+            trace.retry_began(command.reason, self._sends)
+        return command
+
+    def _throttle_in(self, failure: Failure) -> Throttle | None:
+        if failure.status is None:
+            return None
+        return parse_throttle(failure.status, failure.headers, failure.body, now=self.runtime.clock.wall())
+
+    def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
+        assert failure.status is not None
+        self.place.read(failure.headers)
+        self._traced().throttled(throttle, failure.status, now - self._attempt_began)
+        self._observed = failure.response
+
+    def _note_observed(self, response: Any) -> None:
+        failure = openai_sdk.failure_of_response(response)
+        throttle = self._throttle_in(failure)
+        if throttle is not None:
+            self._throttled(throttle, failure, self.runtime.clock.monotonic())
+
+    def _sdk_would_retry(self, failure: Failure) -> bool:
+        """The SDK's own word on a failure that its loop handed over although it is no throttle."""
+        if failure.response is None or failure.status not in openai_sdk.OURS or self._sdk_retries >= self.max_retries:
+            return False
+        self._bypass = True
+        try:
+            return bool(self.client._should_retry(failure.response))
+        finally:
+            self._bypass = False
+
+    def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
+        seconds = now - self._attempt_began
+        self.runtime.instruments.attempt_duration.record(seconds, self.subject.attempt(status, error_type))
+        if self._trace is not None:
+            self._trace.retry_ended(status, error_type)
+
+    def _end(self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None) -> None:
+        self._ended = True
+        context = None
+        if reason is not None:
+            self._traced()
+        if self._trace is not None and outcome is not None:
+            self._trace.wait_ended(now - self._wait_began)
+            context = self._trace.finish(outcome, reason, error_type)
+        self.runtime.instruments.call_duration.record(now - self.began, self.subject.call(outcome), context)
+
+    def _traced(self) -> CallTrace:
+        if self._trace is None:
+            age = self.runtime.clock.monotonic() - self.began
+            self._trace = CallTrace(self.runtime.instruments, self.subject, age)
+        return self._trace
+
+
+def note(verdict: GiveUp, sends: int) -> str:
+    """What a final exception says about us: figures only, nothing of the request or of the server's text."""
+    asked = "" if verdict.asked is None else f", next wait {verdict.asked:.3f} s"
+    return (
+        f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
+        f" (budget {verdict.budget:g} s{asked}): {_BECAUSE[verdict.reason]}"
+    )
+
+
+_BECAUSE: Final[Mapping[GiveUpReason, str]] = {
+    "budget_exceeded": "the delay that the server asked for does not fit the budget; see Policy.max_wait and the call's timeout",
+    "quota": "the quota is used up or billing is off; waiting does not help",
+    "request_too_large": "the request is larger than the limit itself; waiting does not help",
+    "server_refused": "the server said x-should-retry: false",
+    "retries_disabled": "max_retries=0",
+    "retries_exhausted": "the SDK's max_retries are used up",
+    "body_not_replayable": "the request's body cannot be read a second time",
+    "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait and the call's timeout",
+}

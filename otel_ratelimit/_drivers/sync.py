@@ -1,0 +1,50 @@
+"""Pumps one synchronous call: sends through the SDK, waits on an event. Decides nothing. Its twin is ``aio``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from otel_ratelimit._core.events import BackOff, Send, Sleep
+from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.session import Session, enter, leave
+
+
+def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Carry one call of ``SyncAPIClient.request`` to its end."""
+    token = enter(session)
+    error: Exception | None = None
+    try:
+        step = session.start()
+        while True:
+            if isinstance(step, Send):
+                arguments, keywords = session.arguments(args, kwargs)
+                try:
+                    result = wrapped(*arguments, **keywords)
+                except Exception as raised:
+                    error = raised
+                    step = session.failed(raised)
+                    continue
+                session.succeeded()
+                return result
+            if isinstance(step, Sleep):
+                session.wait_began(step)
+                _wait(session, step.until)
+                step = session.woke()
+            elif isinstance(step, BackOff):
+                session.client._sleep_for_retry(**session.back_off_arguments())
+                step = session.woke()
+            else:
+                session.concluded(step, error)
+                raise error if error is not None else openai_sdk.queue_error(step)
+    finally:
+        session.left()
+        leave(token)
+        error = None  # an exception that holds its own frame would only be freed by the cycle collector
+
+
+def _wait(session: Session, until: float) -> None:
+    seconds = until - session.runtime.clock.monotonic()
+    if seconds > 0:
+        threading.Event().wait(min(seconds, threading.TIMEOUT_MAX))

@@ -1,0 +1,57 @@
+"""Stops our own faults from reaching the user's call.
+
+Whatever of ours can fail runs inside ``contained``: an ``Exception`` is logged once per place and kind, by type only (its
+text could hold a prompt or a key), and the caller goes on as if uninstrumented. ``BaseException`` (cancellation,
+KeyboardInterrupt) always passes. Under our own tests the fault is raised, so that none hides.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log: Final = logging.getLogger("otel_ratelimit")
+_reported: Final[set[tuple[str, str]]] = set()
+_reported_lock: Final = threading.Lock()
+raise_faults = False
+"""Set by our own test-suite only: a fault is raised instead of contained."""
+
+
+def report(place: str, fault: Exception) -> None:
+    """Log a fault of ours, once for each place and type."""
+    kind = type(fault).__name__
+    with _reported_lock:
+        if (place, kind) in _reported:
+            return
+        _reported.add((place, kind))
+    _log.error(
+        "internal fault in %s (%s); the call goes on as if uninstrumented. This is logged once. Please report it.",
+        place,
+        kind,
+    )
+
+
+def contained(place: str, fallback: Callable[..., R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function of ours: on a fault, report it and return ``fallback(*args, **kwargs)`` instead."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except Exception as fault:
+                if raise_faults:
+                    raise
+                report(place, fault)
+                return fallback(*args, **kwargs)
+
+        guarded.__name__ = getattr(function, "__name__", place)
+        guarded.__doc__ = function.__doc__
+        guarded.__wrapped__ = function  # type: ignore[attr-defined]  # what inspect.unwrap and mock look for
+        return guarded
+
+    return decorate

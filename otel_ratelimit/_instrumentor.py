@@ -1,0 +1,121 @@
+"""The composition root: the only place that builds the store, the telemetry and the runtime, and installs the hooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from otel_ratelimit import _settings, _setup
+from otel_ratelimit._core.policy import Policy
+
+if TYPE_CHECKING:
+    from otel_ratelimit._drivers.hooks import Hooks
+
+_log: Final = logging.getLogger("otel_ratelimit")
+
+INSTRUMENTS: Final = ("openai >= 1.99, < 4",)
+
+
+class RateLimitInstrumentor(BaseInstrumentor):
+    """Installs and removes the hooks; what ``opentelemetry-instrument`` loads as ``openai_ratelimit``.
+
+    A singleton, as ``BaseInstrumentor`` makes it (whose ``__init__`` runs again each time: no state is made there).
+    """
+
+    _hooks: Hooks | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The distributions, with versions, that this instruments."""
+        return INSTRUMENTS
+
+    def _instrument(self, **kwargs: Any) -> None:
+        # The SDK is imported only here: importing otel_ratelimit alone stays cheap.
+        from otel_ratelimit._drivers.hooks import Hooks, UnsupportedSDKError  # noqa: PLC0415
+        from otel_ratelimit._drivers.runtime import Clock, Runtime  # noqa: PLC0415
+        from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
+        from otel_ratelimit._telemetry.instruments import Instruments  # noqa: PLC0415
+
+        tracer_provider: TracerProvider | None = kwargs.get("tracer_provider")
+        meter_provider: MeterProvider | None = kwargs.get("meter_provider")
+        policy: Policy | None = kwargs.get("policy")
+        if policy is None:
+            policy = _settings.lenient_policy_from_environment()
+        clock: Clock = kwargs.get("clock") or Clock()
+        store = MemoryStore()
+
+        def on_first_call() -> None:
+            if kwargs.get("set_up_sdk"):
+                _setup.set_up(traces=tracer_provider is None, metrics=meter_provider is None)
+
+        if self._hooks is None:
+            type(self)._hooks = Hooks()
+        assert self._hooks is not None
+        instruments = Instruments(tracer_provider, meter_provider, store.limits)
+        try:
+            self._hooks.install(Runtime(policy, store, instruments, clock, on_first_call))
+        except UnsupportedSDKError as error:
+            _log.warning("openai stays uninstrumented: %s", error)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._hooks is not None:
+            self._hooks.remove()
+
+
+def instrument(
+    *,
+    policy: Policy | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Patch the ``openai`` SDK: from now on throttled calls wait, and every wait is a span and a metric.
+
+    Clients that exist already are covered too. A second call only logs a warning; call ``uninstrument`` first to change
+    the settings.
+
+    Args:
+        policy: how calls wait; None takes it from ``OTEL_RATELIMIT_*`` (a value there that is not allowed is logged as
+            an error, and its default is used).
+        tracer_provider: where spans go; None for the global provider, also if it is set later.
+        meter_provider: where metrics go; the same.
+
+    Raises:
+        TypeError: ``policy`` is no ``Policy``.
+    """
+    if policy is not None and not isinstance(policy, Policy):
+        raise TypeError(f"policy must be an otel_ratelimit.Policy or None; got {type(policy).__name__}")
+    RateLimitInstrumentor().instrument(policy=policy, tracer_provider=tracer_provider, meter_provider=meter_provider)
+
+
+def uninstrument() -> None:
+    """Undo ``instrument``: the SDK's own methods are restored where nobody else has wrapped them since; elsewhere our
+    wrappers stay and pass every call through untouched."""
+    RateLimitInstrumentor().uninstrument()
+
+
+@contextmanager
+def use(policy: Policy) -> Iterator[Policy]:
+    """Use another policy for the calls made inside the block (in this thread or task, and in tasks started from it).
+
+    Example::
+
+        with otel_ratelimit.use(Policy(max_wait=5)):
+            client.chat.completions.create(...)
+
+    Raises:
+        TypeError: ``policy`` is no ``Policy``.
+    """
+    from otel_ratelimit._drivers.scope import block_policy  # noqa: PLC0415
+
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy must be an otel_ratelimit.Policy; got {type(policy).__name__}")
+    token = block_policy.set(policy)
+    try:
+        yield policy
+    finally:
+        block_policy.reset(token)

@@ -1,0 +1,126 @@
+"""Sets the OpenTelemetry SDK up from the standard ``OTEL_*`` variables, late and politely.
+
+Only for ``otel_ratelimit.auto``, only at the first OpenAI call (a program that sets its own provider does so before), only
+where no provider has been set, and only for a signal that the environment asks for. Each signal is set up on its own, by
+the functions of the SDK's own configurator (made to be used by distributions), so that samplers, protocols and resources
+mean what OpenTelemetry's documentation says. Log records go through Python's ``logging`` and are left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from opentelemetry import metrics, trace
+
+Signal = Literal["traces", "metrics"]
+
+_log: Final = logging.getLogger("otel_ratelimit")
+
+
+def asked_for(signal: Signal, environment: Mapping[str, str]) -> bool:
+    """Whether the environment wants this signal exported.
+
+    ``OTEL_SDK_DISABLED=true`` and ``OTEL_<SIGNAL>_EXPORTER=none`` say no; an exporter's name, or an OTLP endpoint (of the
+    signal or of all), says yes; silence says no.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporter = environment.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower()
+    if exporter:
+        return exporter != "none"
+    return bool(
+        environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    )
+
+
+def provider_is_set(signal: Signal) -> bool:
+    """Whether the program, or a distribution, has set a global provider."""
+    if signal == "traces":
+        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    # The API has no public name for it (opentelemetry.metrics._internal._ProxyMeterProvider).
+    return type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+
+
+def set_up(*, traces: bool = True, metrics: bool = True) -> None:
+    """Set up what is asked for and not yet set. A failure is logged, names what is missing, and changes nothing else."""
+    wanted: list[Signal] = []
+    if traces:
+        wanted.append("traces")
+    if metrics:
+        wanted.append("metrics")
+    signals = [signal for signal in wanted if asked_for(signal, os.environ) and not provider_is_set(signal)]
+    declarative = os.environ.get("OTEL_CONFIG_FILE") and not any(provider_is_set(signal) for signal in wanted)
+    if not signals and not declarative:
+        return
+    try:
+        # Imported here: a program that exports nothing never pays for it.
+        from opentelemetry.sdk import _configuration as sdk  # noqa: PLC0415
+
+        if declarative:
+            _from_file(sdk)
+            return
+        for signal in signals:
+            _from_variables(sdk, signal)
+    except Exception as error:
+        _log.error("OpenTelemetry could not be set up from the environment (%s); calls go on without", _told(error))
+
+
+def _from_file(sdk: Any) -> None:
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    if importlib.util.find_spec("opentelemetry.configuration") is None:
+        raise _MissingError("OTEL_CONFIG_FILE needs the package opentelemetry-configuration, which is not installed")
+    sdk._OTelSDKConfigurator().configure()
+
+
+def _from_variables(sdk: Any, signal: Signal) -> None:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+    names = _exporter_names(sdk, signal)
+    try:
+        span_exporters, metric_exporters, _ = sdk._import_exporters(
+            names if signal == "traces" else [], names if signal == "metrics" else [], []
+        )
+    except RuntimeError as error:
+        raise _MissingError(
+            f"the {signal} exporter {', '.join(names)} is not installed; for OTLP: pip install 'otel-ratelimit[otlp]'"
+        ) from error
+    resource = Resource.create()
+    if signal == "traces":
+        sampler = sdk._import_sampler(sdk._get_sampler())
+        id_generator = sdk._import_id_generator(sdk._get_id_generator())
+        sdk._init_tracing(exporters=span_exporters, id_generator=id_generator, sampler=sampler, resource=resource)
+    else:
+        sdk._init_metrics(metric_exporters, resource)
+
+
+def _exporter_names(sdk: Any, signal: Signal) -> list[str]:
+    """The exporters that the environment names; OTLP where it names only an endpoint.
+
+    Without a protocol the SDK takes OTLP to mean gRPC; where only the HTTP exporter is installed (our extra installs that
+    one, and the specification prefers it) HTTP is what was meant.
+    """
+    named: list[str] = list(sdk._get_exporter_names(signal)) or [sdk._get_exporter_entry_point("otlp", signal)]
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if not protocol and not _installed("opentelemetry.exporter.otlp.proto.grpc"):
+        named = ["otlp_proto_http" if name == "otlp_proto_grpc" else name for name in named]
+    return named
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False
+
+
+class _MissingError(RuntimeError):
+    """A message of ours, safe to log; that of any other exception might quote the environment."""
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, _MissingError) else type(error).__name__

@@ -1,0 +1,1 @@
+"""Where what was learned of the limits lives."""

@@ -1,0 +1,1 @@
+"""The spans, metrics and log records of a call; every name is a literal in ``names``."""

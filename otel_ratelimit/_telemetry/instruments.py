@@ -1,0 +1,176 @@
+"""The tracer and the metric instruments for one pair of providers, and the attributes that calls share.
+
+Attribute sets are built once for each (operation, model, server) and reused: an undisturbed call builds no dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.trace import TracerProvider
+
+from otel_ratelimit._telemetry import names
+from otel_ratelimit._version import __version__
+
+Attributes = dict[str, str | bool | int | float]
+
+# Counters that alerts use begin at 0 for the series that real throttles of OpenAI produce, so that the first throttle is
+# an increase: Prometheus sees none in a series that is born at 1.
+_SEEDED_THROTTLES: Final = tuple(
+    (kind, source, 429) for kind in ("tokens", "requests") for source in ("body-message", "retry-after", "retry-after-ms")
+)
+_SEEDED_RETRIES: Final = ("throttle", "server_error", "timeout", "connection")
+_SEEDED_GIVE_UPS: Final = ("budget_exceeded", "quota", "request_too_large", "retries_disabled", "queue_budget_exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a call is about, as telemetry names it: no prompt, no key, no organisation."""
+
+    operation: str
+    model: str | None
+    provider: str
+    address: str
+    port: int | None
+
+    def attributes(self) -> Attributes:
+        """The attributes that every metric point of the call carries."""
+        attributes: Attributes = {names.OPERATION: self.operation, names.SERVER_ADDRESS: self.address}
+        if self.model is not None:
+            attributes[names.MODEL] = self.model
+        if self.port is not None:
+            attributes[names.SERVER_PORT] = self.port
+        return attributes
+
+
+class SubjectAttributes:
+    """The attribute sets of one subject, built once."""
+
+    __slots__ = ("_attempts", "_calls", "base", "span", "subject")
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.base: Final = subject.attributes()
+        self.span: Final[Attributes] = {**self.base, names.PROVIDER: subject.provider}
+        self._attempts: dict[tuple[int | None, str | None], Attributes] = {}
+        self._calls: dict[str | None, Attributes] = {}
+
+    def attempt(self, status: int | None, error_type: str | None) -> Attributes:
+        key = (status, error_type)
+        attributes = self._attempts.get(key)
+        if attributes is None:
+            attributes = dict(self.base)
+            if status is not None:
+                attributes[names.STATUS_CODE] = status
+            if error_type is not None:
+                attributes[names.ERROR_TYPE] = error_type
+            self._attempts[key] = attributes
+        return attributes
+
+    def call(self, outcome: str | None) -> Attributes:
+        attributes = self._calls.get(outcome)
+        if attributes is None:
+            attributes = dict(self.base) if outcome is None else {**self.base, names.OUTCOME: outcome}
+            self._calls[outcome] = attributes
+        return attributes
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGauge:
+    """What is known of one server's limit for one model, for the gauges."""
+
+    subject_attributes: Mapping[str, str | bool | int | float]
+    kind: Literal["tokens", "requests"]
+    limit: float
+    remaining: float | None
+
+
+class Instruments:
+    """One tracer, one meter.
+
+    Args:
+        tracer_provider: None for the global one, also if it is set later (the API hands out proxies).
+        meter_provider: the same.
+        limits: read at each collection, for the gauges.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        limits: Callable[[], Iterable[LimitGauge]],
+    ) -> None:
+        self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider)
+        meter = metrics.get_meter(names.SCOPE, __version__, meter_provider)
+        self.throttles: Final = meter.create_counter(
+            names.THROTTLES, names.UNIT_THROTTLE, "Responses by which the server asked to slow down."
+        )
+        self.retries: Final = meter.create_counter(
+            names.RETRIES, names.UNIT_RETRY, "Requests that were sent again, by what made it necessary."
+        )
+        self.give_ups: Final = meter.create_counter(
+            names.GIVE_UPS, names.UNIT_REQUEST, "Calls that ended in an error although waiting had been possible or asked for."
+        )
+        self.wait_duration: Final = meter.create_histogram(
+            names.WAIT_DURATION,
+            names.UNIT_SECONDS,
+            "Time that calls waited between attempts.",
+            explicit_bucket_boundaries_advisory=names.DURATION_BOUNDS,
+        )
+        self.attempt_duration: Final = meter.create_histogram(
+            names.ATTEMPT_DURATION,
+            names.UNIT_SECONDS,
+            "Time from sending one request to its verdict.",
+            explicit_bucket_boundaries_advisory=names.DURATION_BOUNDS,
+        )
+        self.call_duration: Final = meter.create_histogram(
+            names.CALL_DURATION,
+            names.UNIT_SECONDS,
+            "Time of a whole call, with all its attempts and waits.",
+            explicit_bucket_boundaries_advisory=names.DURATION_BOUNDS,
+        )
+        self.waiting: Final = meter.create_up_down_counter(
+            names.WAITING, names.UNIT_REQUEST, "Calls that are waiting now."
+        )
+        for name, unit, kind, field, what in (
+            (names.TOKENS_LIMIT, names.UNIT_TOKEN, "tokens", "limit", "Tokens that the limit allows in its window."),
+            (names.TOKENS_REMAINING, names.UNIT_TOKEN, "tokens", "remaining", "Tokens left, as last known."),
+            (names.REQUESTS_LIMIT, names.UNIT_REQUEST, "requests", "limit", "Requests the limit allows in its window."),
+            (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", "remaining", "Requests left, as last known."),
+        ):
+            meter.create_observable_gauge(name, [_observer(limits, kind, field)], unit, what)
+
+    def seed(self, subject: SubjectAttributes) -> None:
+        """Start the counters of a subject at 0."""
+        for kind, source, status in _SEEDED_THROTTLES:
+            self.throttles.add(0, throttle_attributes(subject, kind, source, status))
+        for reason in _SEEDED_RETRIES:
+            self.retries.add(0, {**subject.base, names.RETRY_REASON: reason})
+        for reason in _SEEDED_GIVE_UPS:
+            self.give_ups.add(0, {**subject.base, names.GIVE_UP_REASON: reason})
+
+
+def throttle_attributes(subject: SubjectAttributes, kind: str, source: str | None, status: int) -> Attributes:
+    """Attributes of a point of ``otel_ratelimit.throttles``."""
+    return {
+        **subject.base,
+        names.LIMIT_KIND: kind,
+        names.HINT_SOURCE: source or names.NO_HINT,
+        names.STATUS_CODE: status,
+    }
+
+
+def _observer(
+    limits: Callable[[], Iterable[LimitGauge]], kind: str, field: str
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for gauge in limits():
+            value = getattr(gauge, field) if gauge.kind == kind else None
+            if value is not None:
+                yield Observation(value, gauge.subject_attributes)
+
+    return observe
