@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped module
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -22,7 +22,7 @@ _log: Final = logging.getLogger("otel_ratelimit")
 INSTRUMENTS: Final = ("openai >= 1.99, < 4",)
 
 
-class RateLimitInstrumentor(BaseInstrumentor):
+class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
     """Installs and removes the hooks; what ``opentelemetry-instrument`` loads as ``openai_ratelimit``.
 
     A singleton, as ``BaseInstrumentor`` makes it (whose ``__init__`` runs again each time: no state is made there).
@@ -47,7 +47,7 @@ class RateLimitInstrumentor(BaseInstrumentor):
         if policy is None:
             policy = _settings.lenient_policy_from_environment()
         clock: Clock = kwargs.get("clock") or Clock()
-        store = MemoryStore()
+        store = MemoryStore(clock.random)
 
         def on_first_call() -> None:
             if kwargs.get("set_up_sdk"):
@@ -56,7 +56,7 @@ class RateLimitInstrumentor(BaseInstrumentor):
         if self._hooks is None:
             type(self)._hooks = Hooks()
         assert self._hooks is not None
-        instruments = Instruments(tracer_provider, meter_provider, store.limits)
+        instruments = Instruments(tracer_provider, meter_provider, store.levels)
         try:
             self._hooks.install(Runtime(policy, store, instruments, clock, on_first_call))
         except UnsupportedSDKError as error:

@@ -49,7 +49,7 @@ class Policy:
             delay that would overrun it is not cut down: the call fails at once. ``OTEL_RATELIMIT_MAX_WAIT``.
         buffer: seconds added to each delay that the server asked for. At least a millisecond of it is arithmetic (OpenAI
             truncates its delays to whole milliseconds); the rest covers the network and clocks at the boundary. Default
-            0.05. ``OTEL_RATELIMIT_BUFFER``.
+            0.025. ``OTEL_RATELIMIT_BUFFER``.
         max_backoff: ceiling in seconds of the exponential backoff that is used where the server names no delay.
             Default 60. ``OTEL_RATELIMIT_MAX_BACKOFF``.
         pacing: whether calls share what each learned of the limit and take turns (admission); ``False`` leaves each call
@@ -65,7 +65,7 @@ class Policy:
 
     mode: Mode = "wait"
     max_wait: float | None = None
-    buffer: float = 0.05
+    buffer: float = 0.025
     max_backoff: float = 60.0
     pacing: bool = True
     priority: Priority = "normal"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
+import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
 from otel_ratelimit._drivers import openai_sdk
@@ -29,7 +31,7 @@ async def request(
                     error = raised
                     step = session.failed(raised)
                     continue
-                session.succeeded()
+                session.succeeded(result)
                 return result
             if isinstance(step, Sleep):
                 session.wait_began(step)
@@ -48,6 +50,22 @@ async def request(
 
 
 async def _wait(session: Session, until: float) -> None:
-    seconds = until - session.runtime.clock.monotonic()
-    if seconds > 0:
-        await anyio.sleep(seconds)
+    """Sleep until then, or until the place is woken, by whatever thread."""
+    event = anyio.Event()
+    if session.place.arm(_from_any_thread(event.set)):
+        seconds = until - session.runtime.clock.monotonic()
+        if seconds > 0:
+            with anyio.move_on_after(seconds):
+                await event.wait()
+    session.place.disarm()
+
+
+def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:
+    """``function``, to be run soon by the running event loop. (anyio's own way back into the loop blocks its caller.)"""
+    if sniffio.current_async_library() == "trio":
+        import trio  # noqa: PLC0415 - only where it is running already
+
+        token = trio.lowlevel.current_trio_token()
+        return lambda: token.run_sync_soon(function)
+    loop = asyncio.get_running_loop()
+    return lambda: loop.call_soon_threadsafe(function)

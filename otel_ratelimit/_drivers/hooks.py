@@ -31,7 +31,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self._installed: list[tuple[type, str, Any]] = []
+        self._installed: list[tuple[type, str, Any, Any]] = []
 
     def install(self, runtime: Runtime) -> None:
         """Wrap every seam.
@@ -46,30 +46,30 @@ class Hooks:
         if missing:
             raise UnsupportedSDKError(f"this openai version has no {', '.join(missing)}")
         self.runtime = runtime
-        standing = {(owner, name) for owner, name, _ in self._installed}
+        standing = {(owner, name) for owner, name, *_ in self._installed}
         for owner, name in openai_sdk.SEAMS:
             if (owner, name) in standing:
                 continue
             original = owner.__dict__[name]
             wrapper = wrapt.FunctionWrapper(original, self._wrapper_for(owner, name))
             setattr(owner, name, wrapper)
-            self._installed.append((owner, name, wrapper))
+            self._installed.append((owner, name, wrapper, original))
 
     def remove(self) -> None:
         """Restore what is still ours to restore; the rest goes passive."""
         self.runtime = None
         kept = []
-        for owner, name, wrapper in self._installed:
+        for owner, name, wrapper, original in self._installed:
             if owner.__dict__.get(name) is wrapper:
-                setattr(owner, name, wrapper.__wrapped__)
+                setattr(owner, name, original)
             else:
-                kept.append((owner, name, wrapper))
+                kept.append((owner, name, wrapper, original))
         self._installed = kept
 
     def outermost(self) -> bool:
         """Whether every wrapper of ours is in place with nobody else's above it."""
         return len(self._installed) == len(openai_sdk.SEAMS) and all(
-            owner.__dict__.get(name) is wrapper for owner, name, wrapper in self._installed
+            owner.__dict__.get(name) is wrapper for owner, name, wrapper, _ in self._installed
         )
 
     def _wrapper_for(self, owner: type, name: str) -> Callable[..., Any]:

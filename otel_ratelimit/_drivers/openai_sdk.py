@@ -14,7 +14,9 @@ from typing import Any, Final
 import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
 
+from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason
+from otel_ratelimit._stores.memory import Account, hashed
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
 
@@ -142,6 +144,43 @@ def add_note(error: BaseException, note: str) -> None:
         return
     notes = getattr(error, "__notes__", None)
     error.__notes__ = [*(notes or ()), note]  # type: ignore[attr-defined]
+
+
+def cost_of(options: Any) -> Cost:
+    """What the request is expected to take of the limits, from its JSON body."""
+    body = options.json_data
+    return estimate(options.url, body if isinstance(body, Mapping) else None)
+
+
+def used_tokens(result: Any) -> float | None:
+    """Total tokens that a parsed answer reports; None where it reports none (raw responses, streams, other kinds)."""
+    usage = getattr(result, "usage", None)
+    total = getattr(usage, "total_tokens", None)
+    return float(total) if isinstance(total, int) else None
+
+
+def says_slow_down(error: Exception) -> bool:
+    """Whether the refusal means that traffic grew too fast, within the limits."""
+    return "slow_down" in (getattr(error, "code", None), getattr(error, "type", None))
+
+
+def account_of(client: Any, options: Any) -> Account:
+    """Whose limit a request counts against: server, credential, organisation and project, model."""
+    body = options.json_data
+    credential = ""
+    for name in ("_api_key_provider", "_azure_ad_token_provider"):
+        provider = getattr(client, name, None)
+        if provider is not None:  # its tokens change; the account behind it does not
+            credential = f"provider {id(provider)}"
+    return Account(
+        server=str(client._base_url),
+        credential=hashed(
+            credential or str(getattr(client, "api_key", "")),
+            str(getattr(client, "organization", None)),
+            str(getattr(client, "project", None)),
+        ),
+        model=body.get("model") if isinstance(body, Mapping) else None,
+    )
 
 
 class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.scope import block_policy
-from otel_ratelimit._stores.memory import MemoryStore
+from otel_ratelimit._stores.memory import MemoryStore, Place
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
 
@@ -80,6 +80,10 @@ class Runtime:
             self._seen.clear()
         self._seen[key] = (base_url, attributes)
         return attributes
+
+    def place(self, client: Any, options: Any, subject: SubjectAttributes, *, paced: bool) -> Place:
+        """A place in the queue of the account that this request counts against."""
+        return self.store.place(openai_sdk.account_of(client, options), subject, paced=paced)
 
     def _bounded(self, subject: Subject) -> Subject:
         """The model becomes ``other`` once too many have been seen: label values come from user input."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Union
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
+from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import (
     BackOff,
     CallOutcome,
@@ -29,6 +30,7 @@ from otel_ratelimit._core.events import (
     Woken,
 )
 from otel_ratelimit._core.hints import parse_throttle
+from otel_ratelimit._core.hints.limits import read_limits
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
@@ -66,10 +68,12 @@ class Session:
         "_attempt_began",
         "_backing_off",
         "_bypass",
+        "_cost",
         "_degraded",
         "_ended",
         "_failure",
         "_generator",
+        "_headers",
         "_idempotency_key",
         "_observed",
         "_replay",
@@ -108,10 +112,13 @@ class Session:
         self._resending: Send | None = None
         self._backing_off = False
         self._bypass = False
+        self._cost: Cost | None = None
+        self._headers: Mapping[str, str] | None = None
         self._degraded = False
         self._ended = False
         self._wait_began = 0.0
-        self.place = runtime.store.place(self.subject)
+        paced = policy.pacing and policy.mode == "wait"
+        self.place = runtime.place(client, options, self.subject, paced=paced)
         if policy.mode == "observe":
             self._generator: Generator[Command, Any, Verdict] = call.observe()
         else:
@@ -147,6 +154,16 @@ class Session:
         self._attempt_ended(now, failure.status, failure.error_type)
         if throttle is not None and failure.response is not self._observed:
             self._throttled(throttle, failure, now)
+            self.place.settle(
+                now,
+                readings=read_limits(failure.headers),
+                throttle=throttle,
+                slow_down=openai_sdk.says_slow_down(error),
+                succeeded=False,
+                cause=self._traced().last_throttle,
+            )
+        else:
+            self.place.settle(now, succeeded=False)
         kind = None if throttle is not None else failure.kind
         # Positions are restored only where another attempt is possible at all.
         may_resend = (throttle is not None or kind is not None) and self.max_retries > 0
@@ -162,11 +179,13 @@ class Session:
         )
         return self._advance(outcome)
 
-    @_guard.contained("succeeded", lambda _self: None)
-    def succeeded(self) -> None:
+    @_guard.contained("succeeded", lambda _self, _result: None)
+    def succeeded(self, result: Any) -> None:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
         self._attempt_ended(now, self._status, None)
+        readings = () if self._headers is None else read_limits(self._headers)
+        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
         self._end(now, None if self._trace is None else "recovered", None, None)
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -200,7 +219,7 @@ class Session:
     def left(self) -> None:
         """The pump leaves, by whatever way: gives back what the call had reserved. A call without an end was cancelled."""
         self._generator.close()
-        self.place.leave()
+        self.place.leave(self.runtime.clock.monotonic())
         if not self._ended:
             self._end(self.runtime.clock.monotonic(), None if self._trace is None else "cancelled", None, None)
 
@@ -230,7 +249,7 @@ class Session:
     def answered(self, response: Any, retries_taken: int) -> int:
         """A success has its head. Returns how often the request was sent again."""
         self._status = response.status_code
-        self.place.read(response.headers)
+        self._headers = response.headers
         if self._trace is not None:
             self._trace.retry_ended(self._status, None)
         return max(retries_taken, self._sends - 1)
@@ -290,7 +309,7 @@ class Session:
         try:
             command = self._generator.send(event)
             while isinstance(command, Reserve):
-                command = self._generator.send(self.place.reserve(command.not_before, self.runtime.clock.monotonic()))
+                command = self._generator.send(self._reserve(command))
         except StopIteration as stop:
             verdict: Verdict = stop.value
             return verdict
@@ -302,6 +321,13 @@ class Session:
             trace.retry_began(command.reason, self._sends)
         return command
 
+    def _reserve(self, reserve: Reserve) -> Event:
+        if self._cost is None:
+            self._cost = openai_sdk.cost_of(self.options)
+        return self.place.reserve(
+            self._cost, self.policy.priority, reserve.not_before, self.runtime.clock.monotonic()
+        )
+
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:
             return None
@@ -309,7 +335,6 @@ class Session:
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
-        self.place.read(failure.headers)
         self._traced().throttled(throttle, failure.status, now - self._attempt_began)
         self._observed = failure.response
 

@@ -26,7 +26,7 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
                     error = raised
                     step = session.failed(raised)
                     continue
-                session.succeeded()
+                session.succeeded(result)
                 return result
             if isinstance(step, Sleep):
                 session.wait_began(step)
@@ -45,6 +45,10 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
 
 
 def _wait(session: Session, until: float) -> None:
-    seconds = until - session.runtime.clock.monotonic()
-    if seconds > 0:
-        threading.Event().wait(min(seconds, threading.TIMEOUT_MAX))
+    """Sleep until then, or until the place is woken."""
+    event = threading.Event()
+    if session.place.arm(event.set):
+        seconds = until - session.runtime.clock.monotonic()
+        if seconds > 0:
+            event.wait(min(seconds, threading.TIMEOUT_MAX))
+    session.place.disarm()

@@ -1,68 +1,242 @@
-"""The state of this process: what the server last said of its limits, for the gauges, and whose turn it is.
+"""The limits of this process: one ``Admission`` for each account and model, behind one lock.
 
-Admission is the simple case so far: each call waits for itself. ``Place`` is the seam at which a shared ledger and its
-queue take over; ``_core.call`` asks it before each attempt already.
+Owns the lock, the registry of keys, the waking of waiters and what happens at a fork. Decides nothing: whose turn it is, is
+``_core.admission``'s business. The lock is held for microseconds, and never across I/O, a sleep or a callback of anybody
+else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+import hashlib
+import os
+import secrets
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
-from opentelemetry.trace import SpanContext
-
+from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
-from otel_ratelimit._core.hints.limits import read_limits
-from otel_ratelimit._telemetry.instruments import LimitGauge, SubjectAttributes
+from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.policy import Priority
+from otel_ratelimit._core.queue import SETTLED, Ticket
+from otel_ratelimit._core.throttle import Throttle
+
+MAX_ACCOUNTS: Final = 1000
+"""Admissions kept. Beyond it the one that was used longest ago goes, if nobody waits in it."""
 
 _ADMITTED: Final = Admitted()
-_MAX_SUBJECTS: Final = 1000
+_hash_key: Final = secrets.token_bytes(32)
+
+
+class Account(NamedTuple):
+    """Whose limit it is. ``credential`` is a keyed hash, made anew in each process: it cannot be turned back, or compared
+    with one of another process."""
+
+    server: str
+    credential: bytes
+    model: str | None
+
+
+def hashed(*parts: str) -> bytes:
+    """A keyed hash of a credential and what goes with it."""
+    digest = hashlib.blake2b(key=_hash_key, digest_size=16)
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.digest()
 
 
 class MemoryStore:
-    """One per installation. Safe to use from any thread: every change is a single assignment into a dictionary."""
+    """The store of one process. All methods may be called from any thread.
 
-    def __init__(self) -> None:
-        self._gauges: dict[tuple[SubjectAttributes, Literal["tokens", "requests"]], LimitGauge] = {}
+    Args:
+        random: draws from [0, 1).
+    """
 
-    def place(self, subject: SubjectAttributes) -> Place:
-        """A place for one call."""
-        return Place(self, subject)
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+        self._lock = threading.Lock()
+        self._accounts: OrderedDict[Account, tuple[Admission, Any]] = OrderedDict()
+        self._waiting: dict[Ticket, Place] = {}
+        self._now = 0.0
+        # A child has none of the parent's threads: nobody in its queues will ever come, and the lock may be held.
+        forget = weakref.WeakMethod(self._forget)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
-    def read(self, subject: SubjectAttributes, headers: Mapping[str, str]) -> None:
-        """Note what a response's headers say of the limits."""
-        for reading in read_limits(headers):
-            if reading.kind in ("tokens", "requests") and not reading.scope:
-                kind: Literal["tokens", "requests"] = "tokens" if reading.kind == "tokens" else "requests"
-                if len(self._gauges) >= _MAX_SUBJECTS:
-                    self._gauges.clear()
-                self._gauges[subject, kind] = LimitGauge(subject.base, kind, reading.limit, reading.remaining)
+    def place(self, account: Account, label: Any, *, paced: bool = True) -> Place:
+        """A place for one call. ``label`` is what the gauges of this account are shown under. A call that is not paced
+        waits for nobody; the ledgers only watch it."""
+        return Place(self, account, label, paced=paced)
 
-    def limits(self) -> Iterable[LimitGauge]:
-        """What the gauges show."""
-        return list(self._gauges.values())
+    def levels(self) -> Iterable[tuple[Any, str, float, float]]:
+        """Label, kind, limit and what remains of it, for each limit that is known: of several of one kind, the tightest."""
+        with self._lock:
+            now = self._now
+            found = [(label, admission.gauges(now)) for admission, label in self._accounts.values()]
+        for label, gauges in found:
+            for kind in ("tokens", "requests"):
+                of_kind = [gauge for gauge in gauges if gauge.kind == kind]
+                if of_kind:
+                    tightest = min(of_kind, key=lambda gauge: gauge.remaining / gauge.limit)
+                    yield label, kind, tightest.limit, tightest.remaining
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._accounts.clear()
+        self._waiting.clear()
+
+    def _admission(self, account: Account, label: Any) -> Admission:
+        found = self._accounts.get(account)
+        if found is not None:
+            self._accounts.move_to_end(account)
+            return found[0]
+        while len(self._accounts) >= MAX_ACCOUNTS:
+            oldest = next((key for key, (one, _) in self._accounts.items() if not one.waiting and not one.in_flight), None)
+            if oldest is None:
+                break
+            del self._accounts[oldest]
+        admission = Admission(random=self._random)
+        self._accounts[account] = (admission, label)
+        return admission
 
 
 class Place:
-    """One call's place in the queue."""
+    """One call's place: waiting, in flight, answered, or given back. Used by one thread or task at a time; only ``wake``
+    comes from others."""
 
-    __slots__ = ("_store", "_subject", "cause")
+    __slots__ = ("_account", "_admission", "_label", "_paced", "_store", "_ticket", "_wake", "_woken", "cause")
 
-    def __init__(self, store: MemoryStore, subject: SubjectAttributes) -> None:
+    def __init__(self, store: MemoryStore, account: Account, label: Any, *, paced: bool) -> None:
         self._store = store
-        self._subject = subject
-        self.cause: SpanContext | None = None
-        """The throttle that closed the gate for this call, also when that was another call's."""
+        self._paced = paced
+        self._account = account
+        self._label = label
+        self._admission: Admission | None = None
+        self._ticket: Ticket | None = None
+        self._wake: Callable[[], object] | None = None
+        self._woken = False
+        self.cause: Any = None
+        """What the throttle that closed the gate was handed in with, also when that was another call's."""
 
-    def reserve(self, not_before: float | None, now: float) -> Admitted | NotBefore:
-        """Whether the call may be sent now."""
-        if not_before is None or now >= not_before:
-            return _ADMITTED
-        return NotBefore(now, not_before, not_before)
+    def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
+        """Take a place, come back to it, or ask again; the answer is the turn or a time."""
+        if not self._paced:
+            return self._watch(cost, priority, not_before, now)
+        store = self._store
+        with store._lock:
+            store._now = now
+            ticket = self._ticket
+            if ticket is None:
+                admission = self._admission = store._admission(self._account, self._label)
+                ticket = self._ticket = admission.enter(now, cost, priority)
+                if ticket.admitted:
+                    return _ADMITTED  # the hot path: nobody waits, every limit has room
+            else:
+                assert self._admission is not None
+                admission = self._admission
+                if ticket.state == SETTLED:
+                    admission.requeue(ticket, now, now if not_before is None else not_before)
+            at = admission.check(ticket, now)
+            answer = _ADMITTED if at is None else NotBefore(now, at, admission.turn(ticket, now))
+            if at is None:
+                store._waiting.pop(ticket, None)
+            else:
+                store._waiting[ticket] = self
+            self.cause = admission.cause
+            wakes = self._collect_wakes()
+        _wake_all(wakes)
+        return answer
 
-    def read(self, headers: Mapping[str, str]) -> None:
-        """Learn from the headers of an answer."""
-        self._store.read(self._subject, headers)
+    def _watch(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
+        """The call's own delay is all that holds it; where there was no room, its answer teaches nothing."""
+        if not_before is not None and now < not_before:
+            return NotBefore(now, not_before, not_before)
+        with self._store._lock:
+            self._store._now = now
+            admission = self._admission = self._store._admission(self._account, self._label)
+            ticket = admission.enter(now, cost, priority)
+            self._ticket = ticket if ticket.admitted else None
+            if not ticket.admitted:
+                admission.leave(ticket, now)
+        return _ADMITTED
 
-    def leave(self) -> None:
-        """Give the place back. Harmless when there is none."""
+    def settle(
+        self,
+        now: float,
+        *,
+        readings: Iterable[LimitReading] = (),
+        throttle: Throttle | None = None,
+        slow_down: bool = False,
+        succeeded: bool,
+        used_tokens: float | None = None,
+        cause: object = None,
+    ) -> None:
+        """The attempt was answered: the ledgers learn, and whoever fits now is woken."""
+        if self._ticket is None or self._admission is None:
+            return
+        store = self._store
+        with store._lock:
+            store._now = now
+            self._admission.settle(
+                self._ticket,
+                now,
+                readings=readings,
+                throttle=throttle,
+                succeeded=succeeded,
+                used_tokens=used_tokens,
+                slow_down=slow_down,
+                cause=cause,
+            )
+            wakes = self._collect_wakes()
+        if wakes:
+            _wake_all(wakes)
+
+    def leave(self, now: float) -> None:
+        """Give back what is still held. Harmless when there is nothing."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is None or self._admission is None:
+            return
+        with self._store._lock:
+            self._store._waiting.pop(ticket, None)
+            self._admission.leave(ticket, now)
+            wakes = self._collect_wakes()
+        if wakes:
+            _wake_all(wakes)
+
+    def arm(self, wake: Callable[[], object]) -> bool:
+        """Have ``wake`` called (from any thread) when the turn comes sooner; False if it has come already."""
+        with self._store._lock:
+            woken, self._woken = self._woken, False
+            self._wake = None if woken else wake
+        return not woken
+
+    def disarm(self) -> None:
+        """No longer waiting."""
+        with self._store._lock:
+            self._wake = None
+            self._woken = False
+
+    def _collect_wakes(self) -> list[Callable[[], object]]:
+        """Under the lock: what is to be called after it."""
+        assert self._admission is not None
+        calls = []
+        for ticket in self._admission.take_wakes():
+            place = self._store._waiting.get(ticket)
+            if place is None or place is self:
+                continue
+            if place._wake is None:
+                place._woken = True  # it is on its way to sleep; `arm` will tell it not to
+            else:
+                calls.append(place._wake)
+        return calls
+
+
+def _wake_all(wakes: Iterable[Callable[[], object]]) -> None:
+    for wake in wakes:
+        try:
+            wake()
+        except RuntimeError:  # the waiter's event loop is closed: it has no use for its turn, and its timer is gone too
+            continue

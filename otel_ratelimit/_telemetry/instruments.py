@@ -5,9 +5,9 @@ Attribute sets are built once for each (operation, model, server) and reused: an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -79,14 +79,8 @@ class SubjectAttributes:
         return attributes
 
 
-@dataclass(frozen=True, slots=True)
-class LimitGauge:
-    """What is known of one server's limit for one model, for the gauges."""
-
-    subject_attributes: Mapping[str, str | bool | int | float]
-    kind: Literal["tokens", "requests"]
-    limit: float
-    remaining: float | None
+Level = tuple[SubjectAttributes, str, float, float]
+"""Of a limit: whose it is, its kind, its size, and what remains of it."""
 
 
 class Instruments:
@@ -95,14 +89,14 @@ class Instruments:
     Args:
         tracer_provider: None for the global one, also if it is set later (the API hands out proxies).
         meter_provider: the same.
-        limits: read at each collection, for the gauges.
+        levels: read at each collection, for the gauges.
     """
 
     def __init__(
         self,
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
-        limits: Callable[[], Iterable[LimitGauge]],
+        levels: Callable[[], Iterable[Level]],
     ) -> None:
         self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider)
         meter = metrics.get_meter(names.SCOPE, __version__, meter_provider)
@@ -142,7 +136,7 @@ class Instruments:
             (names.REQUESTS_LIMIT, names.UNIT_REQUEST, "requests", "limit", "Requests the limit allows in its window."),
             (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", "remaining", "Requests left, as last known."),
         ):
-            meter.create_observable_gauge(name, [_observer(limits, kind, field)], unit, what)
+            meter.create_observable_gauge(name, [_observer(levels, kind, field)], unit, what)
 
     def seed(self, subject: SubjectAttributes) -> None:
         """Start the counters of a subject at 0."""
@@ -165,12 +159,15 @@ def throttle_attributes(subject: SubjectAttributes, kind: str, source: str | Non
 
 
 def _observer(
-    limits: Callable[[], Iterable[LimitGauge]], kind: str, field: str
+    levels: Callable[[], Iterable[Level]], kind: str, field: str
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        for gauge in limits():
-            value = getattr(gauge, field) if gauge.kind == kind else None
-            if value is not None:
-                yield Observation(value, gauge.subject_attributes)
+        lowest: dict[int, tuple[float, SubjectAttributes]] = {}
+        for subject, of_kind, limit, remaining in levels():
+            value = limit if field == "limit" else remaining
+            # Two accounts under one name (two keys for one model): the one with less is the one that will be throttled.
+            if of_kind == kind and (id(subject) not in lowest or value < lowest[id(subject)][0]):
+                lowest[id(subject)] = (value, subject)
+        return [Observation(value, subject.base) for value, subject in lowest.values()]
 
     return observe

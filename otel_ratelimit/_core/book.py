@@ -1,0 +1,203 @@
+"""The ledgers of one server account, and which of them a word of the server is about.
+
+Owns the list of ledgers. A response names its limits badly: a header says "tokens" and may mean the day, a message says "tokens per
+min" and means another limit than the header beside it, limits change size in mid-flight. Knows no queue.
+
+A header keeps to its ledger as long as what it says fits one; a message is matched by what it limits, its size and its
+window. Where header and message turn out to speak of two buckets (the header shows more than the refill since a refusal can have
+brought), the message's ledger goes on by itself and the header gets a new one; a call then has to fit both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, MAX_LIMIT, Ledger, window_of
+
+UNITS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3, "images": 0}
+"""Which of a call's needs (see ``queue.Needs``) a kind of limit counts."""
+
+WINDOW_SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 2_592_000.0}
+
+MOST_LEDGERS: Final = 8
+"""More than any server names at once; beyond it the one not spoken of for longest goes."""
+
+SAME: Final = 0.001
+"""Share by which two sizes of one limit may differ in print ("1.5M")."""
+
+SPLIT: Final = 0.1
+"""Share of a limit by which a header must exceed what refill can have brought, to be about another bucket."""
+
+
+FIRST_MARGIN = 0.6
+"""Share of a call's tokens that a ledger which only messages speak of starts its margin with: it hears of its errors by
+refusals alone."""
+
+
+class Reading(Protocol):
+    """What a response's headers say of one limit (``hints.limits.LimitReading``)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def window_name(self) -> str | None: ...
+    @property
+    def limit(self) -> float | None: ...
+    @property
+    def remaining(self) -> float | None: ...
+    @property
+    def reset(self) -> float | None: ...
+
+
+class Entry:
+    """One ledger and how the server speaks of it."""
+
+    __slots__ = ("by_header", "heard", "ledger", "measured", "refused", "short", "unit")
+
+    def __init__(self, ledger: Ledger, unit: int, *, by_header: bool) -> None:
+        self.ledger = ledger
+        self.unit = unit
+        self.by_header = by_header
+        self.refused = False
+        """Whether the anchor comes from a refusal's message: the next header is compared to it."""
+        self.short = False
+        """Whether the last reading, on a refusal, showed too little left for the call."""
+        self.heard = 0
+        self.measured = 0.0
+        """A window that is no usual one, as one reading had it: believed once a second one agrees."""
+
+
+class Book:
+    """All ledgers of one account. ``entries`` is read by the admission on every call."""
+
+    __slots__ = ("_slots", "_turn", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._slots: dict[tuple[str, str, str | None], Entry] = {}
+        self._turn = 0
+
+    def for_reading(
+        self, reading: Reading, *, need: Sequence[float], spent: Sequence[float], sent_at: float, sent: int
+    ) -> Entry | None:
+        """The entry that a header is about, with size and window brought up to date; None if the header says nothing."""
+        limit, remaining = reading.limit, reading.remaining
+        unit = UNITS.get(reading.kind)
+        if unit is None or limit is None or remaining is None:
+            return None
+        if not 0 < limit <= MAX_LIMIT or not -MAX_LIMIT <= remaining <= MAX_LIMIT:
+            return None
+        slot = (reading.kind, reading.scope, reading.window_name)
+        entry = self._slots.get(slot)
+        if entry is None or entry.ledger.limit != limit:
+            entry = self._for_slot(slot, unit, limit, remaining, reading.reset)
+        elif entry.ledger.window not in CANONICAL_WINDOWS:
+            self._measure(entry, limit, remaining, reading.reset)
+        if entry.refused and sent > entry.ledger.sent:
+            entry.refused = False
+            ledger = entry.ledger
+            most = ledger.most(sent_at, spent[entry.unit])
+            if remaining > most + SPLIT * limit:
+                entry.by_header = False
+                ledger.enforce_per_second(2.0 * need[entry.unit])
+                entry = self._slots[slot] = self._add(Ledger(reading.kind, reading.scope, limit, ledger.window), unit, True)
+        self._turn += 1
+        entry.heard = self._turn
+        return entry
+
+    def for_message(
+        self, kind: str, limit: float, window: str | None, level: float, need: float, told: Sequence[Entry]
+    ) -> Entry | None:
+        """The entry that the numbers in a refusal's message are about, made if need be.
+
+        Args:
+            kind, limit, window: as the message names them.
+            level: units that were left, by the message.
+            need: units that the refused call takes.
+            told: the entries that the same response's headers were about.
+        """
+        unit = UNITS.get(kind)
+        if unit is None or not 0 < limit <= MAX_LIMIT:
+            return None
+        seconds = WINDOW_SECONDS.get(window or "")
+        found: Entry | None = None
+        apart = False
+        for entry in self.entries:
+            ledger = entry.ledger
+            if ledger.kind != kind or (seconds is not None and ledger.window not in (None, seconds)):
+                continue
+            if abs(ledger.limit - limit) > SAME * limit:
+                if entry.by_header or seconds is None:
+                    continue
+            elif entry in told and ledger.told > level + SPLIT * limit:
+                apart = True  # the same response, in header and message: two buckets of one size
+                continue
+            if found is None or found.by_header:
+                found = entry
+        if found is None:
+            found = self._add(Ledger(kind, "", limit, seconds), unit, False)
+            if unit:
+                found.ledger.margin = FIRST_MARGIN * need
+            if apart:
+                found.ledger.enforce_per_second(2.0 * need)
+        elif abs(found.ledger.limit - limit) > SAME * limit or (found.ledger.window is None and seconds is not None):
+            found.ledger.resize(limit, seconds)
+        self._turn += 1
+        found.heard = self._turn
+        found.refused = True
+        return found
+
+    def _for_slot(
+        self, slot: tuple[str, str, str | None], unit: int, limit: float, remaining: float, reset: float | None
+    ) -> Entry:
+        """A header that is new, or whose limit has another size than before."""
+        kind, scope, name = slot
+        window = WINDOW_SECONDS.get(name or "") or window_of(limit, remaining, reset)
+        if window is not None and window not in CANONICAL_WINDOWS:
+            window = None
+        entry = self._slots.get(slot)
+        if entry is not None and (window is None or entry.ledger.window in (None, window)):
+            self._change(entry, limit, window)
+            return entry
+        for other in self.entries:
+            ledger = other.ledger
+            if ledger.kind == kind and ledger.scope == scope and (window is None or ledger.window in (None, window)):
+                if abs(ledger.limit - limit) <= SAME * limit or (other.by_header and window is not None):
+                    if ledger.limit != limit or ledger.window is None:
+                        ledger.resize(limit, window)
+                    other.by_header = True
+                    self._slots[slot] = other
+                    return other
+        entry = self._slots[slot] = self._add(Ledger(kind, scope, limit, window), unit, True)
+        return entry
+
+    def _change(self, entry: Entry, limit: float, window: float | None) -> None:
+        """The limit of a header was changed, and with it that of the ledgers that only messages speak of."""
+        ledger = entry.ledger
+        before = ledger.limit
+        for other in self.entries:
+            twin = other.ledger
+            if twin.kind == ledger.kind and twin.window == ledger.window and (other is entry or not other.by_header):
+                if abs(twin.limit - before) <= SAME * before or twin is ledger:
+                    twin.resize(limit, window)
+        entry.refused = False
+
+    def _measure(self, entry: Entry, limit: float, remaining: float, reset: float | None) -> None:
+        window = window_of(limit, remaining, reset)
+        if window is None:
+            return
+        if window in CANONICAL_WINDOWS or abs(window - entry.measured) <= 0.05 * window:
+            entry.ledger.resize(limit, window)
+        entry.measured = window
+
+    def _add(self, ledger: Ledger, unit: int, by_header: bool) -> Entry:
+        if len(self.entries) >= MOST_LEDGERS:
+            oldest = min(self.entries, key=lambda entry: entry.heard)
+            self.entries = [entry for entry in self.entries if entry is not oldest]
+            self._slots = {slot: entry for slot, entry in self._slots.items() if entry is not oldest}
+        entry = Entry(ledger, unit, by_header=by_header)
+        self.entries = [*self.entries, entry]
+        return entry

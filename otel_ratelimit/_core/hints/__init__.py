@@ -1,0 +1,95 @@
+"""What a server says about a limit: one response, or one event in a stream, to one ``Throttle`` or None.
+
+This package is pure: standard library, no I/O, no clock but the two public functions' default for ``now``, no state
+but caches of names. It keeps no text of what it read, and logs nothing. The work is bounded whatever comes in: bytes,
+nodes and depth (``body``), characters of text (``message``), headers (``headers``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+
+from otel_ratelimit._core.hints.body import decode
+from otel_ratelimit._core.hints.events import error_of, plain_event
+from otel_ratelimit._core.hints.headers import normalise
+from otel_ratelimit._core.hints.instants import parse_instant
+from otel_ratelimit._core.hints.response import read_response
+from otel_ratelimit._core.throttle import Throttle
+
+__all__ = ["parse_stream_event", "parse_throttle"]
+
+_STATUS_RANGE = range(100, 600)
+
+_PLAIN_ERROR = re.compile(
+    r"\s{0,8}(?:error[: ]{1,3})?(?:error code: 1015|too many requests|rate limit(?:ed)?\b)", re.IGNORECASE
+)
+_MAX_PLAIN_ERROR = 256
+"""Characters. A 200 with a text body is an error only if it is as short as one and begins like one."""
+
+
+def parse_throttle(
+    status: int,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+    body: object,
+    *,
+    now: float | None = None,
+) -> Throttle | None:
+    """Read a response: is it a throttle, how long does the server ask to wait, what ran out, can waiting help?
+
+    Args:
+        status: The HTTP status. A 200 can be a throttle too: then its body is an error in disguise, and its
+            headers, which describe a success, are not read.
+        headers: Any mapping or pairs; names in any case; values may be bytes. Duplicates are joined by ", ".
+        body: bytes, text, decoded JSON, or None. Only the first 64 KiB are decoded.
+        now: Seconds since the epoch, which dates are measured from. None: the response's own ``Date`` header, else
+            the clock of this machine.
+
+    Returns:
+        A ``Throttle``, or None where the response is no throttle: a success, an authentication or context-length
+        error, a plain server error, though its text may name seconds.
+
+    Never raises, whatever it is given.
+    """
+    plain = normalise(headers)
+    clock = _clock(now, plain.get("date"))
+    code = status if isinstance(status, int) and status in _STATUS_RANGE else 0
+    if 200 <= code < 300:
+        return _disguised(body, clock)
+    return read_response(code, plain, body, clock) if code >= 400 else None
+
+
+def parse_stream_event(event: object, *, now: float | None = None) -> Throttle | None:
+    """Read one event of a stream, or one error object: the same answer as ``parse_throttle``, for what has no status.
+
+    Args:
+        event: Decoded JSON, JSON as text or bytes, one server-sent event as text, or an SDK event (anything with
+            ``to_dict`` or ``model_dump``).
+        now: Seconds since the epoch; None: the clock of this machine.
+
+    Never raises, whatever it is given.
+    """
+    try:
+        error = error_of(plain_event(event))
+    except Exception:  # somebody else's model or mapping may raise anything
+        return None
+    return read_response(None, {}, error, _clock(now, None)) if error is not None else None
+
+
+def _disguised(body: object, now: float) -> Throttle | None:
+    """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
+    decoded = decode(body)
+    if isinstance(decoded, str):
+        if len(decoded) <= _MAX_PLAIN_ERROR and _PLAIN_ERROR.match(decoded):
+            return read_response(None, {}, decoded, now)
+        return parse_stream_event(decoded, now=now)
+    return parse_stream_event(decoded, now=now) if isinstance(decoded, (Mapping, list)) else None
+
+
+def _clock(now: float | None, date: str | None) -> float:
+    if isinstance(now, (int, float)) and math.isfinite(now):
+        return now
+    sent = parse_instant(date) if date else None
+    return sent.epoch if sent else time.time()

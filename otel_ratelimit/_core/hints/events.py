@@ -1,0 +1,92 @@
+"""Events inside a stream that was answered with 200: which part of them is an error.
+
+Owns the envelopes: `response.failed`, `error`, a chat chunk with an `error`, realtime's `status_details`, Anthropic's
+`error` event, a bare error object as the SDK hands it on. A success is recognised without a walk, since this runs on
+the first event of every stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from otel_ratelimit._core.hints.body import MAX_BODY, decode
+from otel_ratelimit._core.hints.fields import read_field_name
+
+_FAILURES = frozenset({"error", "response.failed", "response.error", "response.incomplete", "response.done"})
+_CONTENT_KEYS = ("choices", "output", "delta", "data", "candidates", "content", "embeddings", "object")
+"""A mapping with one of these and without an error is a success, whatever words it contains."""
+
+
+def plain_event(event: object) -> object:
+    """The event as decoded JSON: SDK models by their own dump, text by decoding; None if it cannot be an error."""
+    if isinstance(event, (str, bytes, bytearray)):
+        return _decode_text(event)
+    if isinstance(event, Mapping):
+        return event
+    kind = getattr(event, "type", None)
+    if isinstance(kind, str) and "." in kind and kind not in _FAILURES:
+        return None  # most events of a Responses stream end here
+    if getattr(event, "choices", None) is not None and not getattr(event, "error", None):
+        return None
+    for name in ("to_dict", "model_dump"):
+        dump = getattr(event, name, None)
+        if callable(dump):
+            return dump()
+    return None
+
+
+def _decode_text(event: str | bytes | bytearray) -> object:
+    """JSON, or one server-sent event with JSON in its data lines."""
+    decoded = decode(bytes(event) if isinstance(event, bytearray) else event)
+    if not isinstance(decoded, str):
+        return decoded
+    for line in decoded[:MAX_BODY].splitlines():
+        field, _, data = line.partition(":")
+        if field.strip() == "data" and data.strip().startswith("{"):
+            try:
+                return json.loads(data)
+            except (ValueError, RecursionError):
+                return None
+    return None
+
+
+def error_of(event: object) -> object:
+    """The part of a decoded event, or of a 200 body, that is an error; None if it is none."""
+    if isinstance(event, list):
+        return next((found for item in event[:4] if (found := error_of(item)) is not None), None)
+    if not isinstance(event, Mapping):
+        return None
+    for holder in (event, event.get("response"), event.get("data")):
+        if isinstance(holder, Mapping) and (found := _error_in(holder)):
+            return {**_relayed(event), "error": found}
+    if event.get("type") == "error":
+        return event
+    if any(key in event for key in _CONTENT_KEYS):
+        return None
+    if event.get("base_resp"):
+        return _minimax(event["base_resp"])
+    said = any(isinstance(event.get(key), str) for key in ("message", "msg", "error_msg"))
+    coded = any(isinstance(event.get(key), (str, int)) for key in ("code", "error_code", "type", "status"))
+    return event if said and coded else None
+
+
+def _error_in(holder: Mapping[str, object]) -> object:
+    """`error`, `errors`, or realtime's `status_details.error`; None or empty for none."""
+    details = holder.get("status_details")
+    nested = details.get("error") if isinstance(details, Mapping) else None
+    return holder.get("error") or holder.get("errors") or nested
+
+
+def _relayed(event: Mapping[str, object]) -> dict[str, object]:
+    """What stands beside the error and belongs to it: Codex sends status and headers so."""
+    return {
+        key: value
+        for key, value in event.items()
+        if key in ("headers", "status_code", "status", "code") or (isinstance(key, str) and read_field_name(key))
+    }
+
+
+def _minimax(answer: object) -> object:
+    """MiniMax reports errors in `base_resp` of a 200; status_code 0 is success."""
+    return answer if isinstance(answer, Mapping) and answer.get("status_code") not in (0, None) else None

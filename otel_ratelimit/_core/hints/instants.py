@@ -1,0 +1,154 @@
+"""Points in time as services write them, to seconds since the epoch.
+
+Owns RFC 3339 and its looser cousins, HTTP dates, English dates and epoch numbers in any unit. Knows no clock: what
+"now" is comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration
+
+_BEIJING_OFFSET = 8 * 3600
+"""Seconds. Zhipu, Volcengine and Alibaba print Beijing wall time without naming the zone."""
+
+_EPOCH_MIN, _EPOCH_MAX = 1_000_000_000, 10_000_000_000
+"""Seconds since the epoch (2001 to 2286). Smaller numbers are lengths of time, and below 1 s nobody counts."""
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
+_DAY = r"(?P<day>\d{1,2})"
+_YEAR = r"(?P<year>\d{4})"
+_ZONES = {
+    "z": 0, "utc": 0, "gmt": 0, "pst": -8, "pdt": -7, "mst": -7, "mdt": -6, "est": -5, "edt": -4,
+    "cet": 1, "cest": 2, "jst": 9, "kst": 9,
+}  # fmt: skip
+_ZONE = rf"(?:\s{{0,2}}\(?(?P<zone>(?:utc|gmt)?\s?[+-]\d{{1,2}}(?::?\d{{2}})?|(?:{'|'.join(_ZONES)})\b))?"
+_HOUR_MINUTE = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9})\d{0,9})?)?"
+_TIME = rf"{_HOUR_MINUTE}(?:\s?(?P<half>[ap])\.?m\b\.?)?{_ZONE}"
+_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # RFC 3339, its forms with blanks, slashes or "at", and the bare date
+        rf"{_YEAR}[-/](?P<month>\d{{1,2}})[-/]{_DAY}(?!\d)(?:(?:t|,?\s{{1,3}}(?:at\s)?){_TIME})?",
+        # HTTP dates of both kinds (RFC 9110, section 5.6.7), behind the name of the weekday
+        rf"{_DAY}[\s-]{_MONTH}[\s,-]{{1,2}}{_YEAR}\s{{1,2}}(?:at\s)?{_TIME}",
+        rf"{_MONTH}\s{{1,2}}{_DAY}\s{_HOUR_MINUTE}\s{_YEAR}",
+        # "Apr 20, 2026 at 8:00 AM UTC", "May 3rd, 2026"
+        rf"{_MONTH}\s{_DAY}(?:st|nd|rd|th)?,?\s{_YEAR}(?:,?\s{{1,2}}(?:at\s)?{_TIME})?",
+        rf"{_YEAR}\s?年\s?(?P<month>\d{{1,2}})\s?月\s?{_DAY}\s?日(?:\s{{0,2}}{_TIME})?",
+    )
+)
+_ASCTIME = _PATTERNS[2]
+_WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},?\s{1,2}")
+_EPOCH = re.compile(r"(\d{10,19})(?:\.\d{1,9})?(?![\d\w])")
+MONTH_START = re.compile(rf"\b(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s{{1,2}}\d")
+"""Where a date that begins with the name of a month may start, in lower-case text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A point in time. ``epoch``: seconds since the epoch, read as UTC if ``zoned`` is False (no zone was written)."""
+
+    epoch: float
+    zoned: bool
+
+
+def instant_at(text: str, start: int) -> tuple[Instant, int] | None:
+    """The point in time written at ``text[start]`` and the index behind it, or None. ``text`` is lower case."""
+    for pattern in _PATTERNS:
+        found = pattern.match(text, start)
+        if found:
+            instant = _build(found)
+            return (instant, found.end()) if instant else None
+    epoch = _EPOCH.match(text, start)
+    if epoch:
+        seconds = epoch_seconds(float(epoch[1]))
+        return (Instant(seconds, True), epoch.end()) if seconds is not None else None
+    return None
+
+
+def _build(found: re.Match[str]) -> Instant | None:
+    """The calendar arithmetic; None for a date that does not exist."""
+    part = found.groupdict()
+    # asctime() is the one form of HTTP date without a zone, and it is UTC (RFC 9110, section 5.6.7).
+    offset = 0 if found.re is _ASCTIME else _zone_offset(part.get("zone"))
+    try:
+        month = int(part["month"]) if part["month"].isdigit() else _MONTHS.index(part["month"]) + 1
+        hour = int(part.get("hour") or 0)
+        if half := part.get("half"):
+            hour = hour % 12 + (12 if half == "p" else 0)
+        minute, second = int(part.get("minute") or 0), int(part.get("second") or 0)
+        moment = datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, tzinfo=timezone.utc)
+        epoch = (moment - timedelta(seconds=offset or 0)).timestamp() + float(f"0.{part.get('fraction') or 0}")
+    except (ValueError, OverflowError):
+        return None
+    return Instant(epoch, offset is not None)
+
+
+def _zone_offset(zone: str | None) -> int | None:
+    """Seconds east of Greenwich; None where no zone was written."""
+    if not zone:
+        return None
+    zone = zone.strip()
+    if zone in _ZONES:
+        return _ZONES[zone] * 3600
+    sign = -1 if "-" in zone else 1
+    digits = re.sub(r"[^\d]", "", zone)
+    hours, minutes = (digits[:-2], digits[-2:]) if len(digits) > 2 else (digits, "0")
+    return sign * (int(hours or 0) * 3600 + int(minutes) * 60)
+
+
+def epoch_seconds(value: float) -> float | None:
+    """Seconds since the epoch of a number in s, ms, µs or ns; None if it is no date of our time."""
+    for size in (1.0, 1e3, 1e6, 1e9):
+        if _EPOCH_MIN <= value / size < _EPOCH_MAX:
+            return value / size
+    return None
+
+
+def seconds_until(instant: Instant, now: float, *, beijing: bool = False) -> float | None:
+    """Seconds from ``now`` to ``instant``; None if it is not in the future.
+
+    ``beijing``: read a time without a zone as Beijing's, unless that is past and UTC is not.
+    """
+    ahead = instant.epoch - now
+    if not instant.zoned and beijing and ahead - _BEIJING_OFFSET > 0:
+        ahead -= _BEIJING_OFFSET
+    return ahead if ahead > 0 else None
+
+
+def parse_instant(text: str) -> Instant | None:
+    """The instant that is the whole of ``text`` (RFC 3339, HTTP date, epoch number, ...), or None."""
+    if len(text) > MAX_SCALAR_CHARS:
+        return None
+    text = text.strip().lower()
+    weekday = _WEEKDAY.match(text)
+    found = instant_at(text, weekday.end() if weekday else 0)
+    if not found or text[found[1] :].strip(" ()abcdefghijklmnopqrstuvwxyz"):
+        return None
+    return found[0]
+
+
+def moment(text: str, now: float, *, default_unit: float = 1.0) -> tuple[float, bool] | None:
+    """What a header or field says about *when*: (seconds from ``now``, whether it was a date), or None.
+
+    Reads a plain number (times ``default_unit`` seconds, or an epoch if it is large enough), a duration with
+    units, or a date. A date that is not in the future is None; the caller judges the size.
+    """
+    value = number(text)
+    if value is not None:
+        epoch = epoch_seconds(value)
+        if epoch is None:
+            return value * default_unit, False
+        ahead = seconds_until(Instant(epoch, True), now)
+    else:
+        length = parse_duration(text)
+        if length is not None:
+            return length, False
+        instant = parse_instant(text)
+        ahead = seconds_until(instant, now) if instant else None
+    return (ahead, True) if ahead is not None else None

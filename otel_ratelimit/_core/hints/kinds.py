@@ -1,0 +1,197 @@
+"""What ran out and over which window, from sentences, codes and quota names.
+
+Owns the vocabulary: "tokens per min", "TPM", "UserByModelByMinuteOutputTokens", "每分钟",
+"ModelAccountRpmRateLimitExceeded".
+Names are split into words first, so that one grammar reads prose and identifiers. Says nothing about whether waiting
+helps (``verdict``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from otel_ratelimit._core.hints.ietf import window_name
+from otel_ratelimit._core.throttle import LimitKind, LimitWindow
+
+_CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_TO_SPACE = str.maketrans("-_.:#", "     ")
+
+_WINDOW_WORDS: dict[str, LimitWindow] = {
+    "s": "second", "sec": "second", "second": "second", "秒": "second",
+    "m": "minute", "min": "minute", "minute": "minute", "分": "minute", "分钟": "minute", "分鐘": "minute",
+    "h": "hour", "hr": "hour", "hour": "hour", "hourly": "hour", "小时": "hour", "小時": "hour",
+    "d": "day", "day": "day", "daily": "day", "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
+    "mo": "month", "month": "month", "monthly": "month", "月": "month",
+}  # fmt: skip
+_WINDOW_SECONDS: dict[LimitWindow, float] = {
+    "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0,
+}  # fmt: skip
+_PER = r"(?:(?:per|each|every|by|an?)\s|/\s?)"
+_WINDOW = r"(?:one\s)?(?:(\d{1,5})\s?)?(second|sec|s|minute|min|m|hour|hr|h|day|d|month|mo)s?\b"
+
+# "tokens per min", "API calls / month", "input tokens per model per minute", "requests per 1 minute"
+_NOUN = (
+    r"(tokens?|requests?|reqs?|quer(?:y|ies)|calls?|images?|messages?|prompts?|credits?|neurons?|predictions?"
+    r"|generations?|invocations?|transactions?|operations?|audio)"
+)
+_OWNER = r"(?:\sper\s(?:base\s)?(?:model|project|user|region|organi[sz]ation|org|key|account|team))"
+_RATE = re.compile(
+    rf"\b(?:(input|prompt|uncached input|output|completion|generated)\s)?{_NOUN}"
+    rf"(?:\s(?:count|usage|limit))?{_OWNER}{{0,3}}\s?{_PER}{_WINDOW}"
+)
+_ABBREVIATION = re.compile(r"\b([io]?t|r|q|i|as)p([smhd])\b")
+_ABBREVIATED: dict[str, LimitKind] = {
+    "t": "tokens", "it": "input_tokens", "ot": "output_tokens", "r": "requests", "q": "requests", "i": "images",
+}  # fmt: skip
+_WHOLE: dict[str, LimitKind] = {"tokens": "tokens", "requests": "requests", "images": "images"}
+# GitHub Models: "UserByModelByMinuteOutputTokens"
+_BY_WINDOW = re.compile(r"\bby (second|minute|hour|day|month)(?: (input|output))?( tokens?)?\b")
+_NOUN_LIMIT = re.compile(
+    r"\b(?:(input|prompt|output|completion)\s)?(tokens?|requests?|calls?|quer(?:y|ies)|images?)"
+    r"\s(?:rate\s|usage\s|count\s)?(?:limit|quota|throughput)"
+)
+_LIMIT_FOR = re.compile(
+    r"\b(?:limit|limit type|limited|limit reached|limit exceeded|quota|number)\s(?:for|on|of|by)?\s?"
+    r"(?:(input|prompt|output|completion)\s|request\s|the\s)?(tokens?|requests?|calls?|images?)\b"
+)
+_COUNT = re.compile(r"\b(input|output)?\s?token count\b")
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
+
+
+_CONCURRENCY = _any(
+    r"concurren|simultaneous|in ?flight|too many connections",
+    r"\bparallel (?:request|call|connection)",
+    r"request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
+    "并发|並發|同時実行|동시",
+)
+_OVERLOAD = _any(
+    r"over ?load|slow down|saturat|\bbusy\b|peak load",
+    r"high (?:demand|load|traffic|volume)|heavy (?:load|traffic)",
+    r"(?<!your )\bcapacity\b",  # "exhausted your capacity" is the caller's quota
+    r"queue (?:is )?(?:full|exceeded)|request queue|queue budget|first token before the given deadline",
+    r"no (?:available |healthy )?(?:capacity|workers?|instances?)\b|no deployments available",
+    r"flex unavailable|model not ready|currently loading|resource unavailable",
+    r"burst rate|increased too quickly",
+    "访问量过大|负载|過載|过载|繁忙|拥挤|高峰|排队|混み合|混雑|과부하",
+)
+_VAGUE_REQUESTS = _any(
+    r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests are too frequent|rate of requests",
+    r"request (?:was|has been) throttled|number of (?:\w+ ){0,2}requests|requests list",
+    r"free models|call rate|call volume",
+    "请求(?:过于|太|过)?(?:频繁|过多|频率)|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
+)
+_VAGUE_TOKENS = re.compile(r"too many tokens|token (?:rate )?limit|number of (?:request )?tokens|token throughput")
+_VAGUE_IMAGES = re.compile(r"too many images|image generation limit")
+
+# Alibaba's error page has a paragraph per limit, and the link tells which one it was.
+_DASHSCOPE_LINK = re.compile(r"error-code#(token|rate)-limit\b")
+_URL = re.compile(r"https?://[^\s)\]>\"']{1,300}")
+
+_PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
+_WINDOW_LIMIT = re.compile(
+    r"\b(?:(\d{1,3})\s)?(second|minute|hour|day|month)\s"
+    r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance)"
+    r"|\blimit reached for (?:(\d{1,3})\s)?(second|minute|hour|day|month)"
+)
+_ADVERB = re.compile(r"\b(hourly|daily|monthly)\b")
+_CHINESE_WINDOW = _any(
+    r"(今日|当日|每日)",
+    r"\d{1,4}\s?(秒|分钟|小时|天)内",
+    r"每(?:个|一)?\s?(秒|分钟|分鐘|分|小时|小時|天|日|月)",
+    r"\d{1,3}\s?(小时|天|分钟|月)的?(?:使用)?(?:上限|限额|额度|配额)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a text is about: ``kind`` of limit (None: not said), its ``window`` (None: not said)."""
+
+    kind: LimitKind | None = None
+    window: LimitWindow | None = None
+
+
+def words_of(text: str) -> str:
+    """Lower case, with identifiers split into words: "UserByMinute" and "user_by-minute" become "user by minute"."""
+    return _CAMEL.sub(" ", text).replace(": ", " ").translate(_TO_SPACE).lower()
+
+
+def subject_of(text: str) -> Subject:
+    """Kind and window of a sentence, a code or the name of a quota: the most specific wording wins."""
+    if "error-code#" in text and (link := _DASHSCOPE_LINK.search(text)):
+        return Subject("tokens" if link[1] == "token" else "requests", "minute")
+    words = words_of(_URL.sub(" ", text))
+    if words in _WHOLE:  # OpenAI's `type`
+        return Subject(_WHOLE[words])
+    rate = _rate(words)
+    window = rate.window or _window(words)
+    if rate.kind:
+        return Subject(rate.kind, window)
+    return Subject(_kind(words), window)
+
+
+def _rate(words: str) -> Subject:
+    """A noun with its window, whichever stands first; "unknown" units (audio seconds) give the window only."""
+    found = [match for match in (_RATE.search(words), _ABBREVIATION.search(words), _BY_WINDOW.search(words)) if match]
+    if not found:
+        return Subject()
+    first = min(found, key=lambda match: match.start())
+    if first.re is _ABBREVIATION:
+        return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
+    if first.re is _BY_WINDOW:
+        return Subject(_noun(first[2], "tokens" if first[3] else "requests"), _WINDOW_WORDS[first[1]])
+    return Subject(_noun(first[1], first[2]), _period(first[3], first[4]))
+
+
+def _period(count: str | None, unit: str) -> LimitWindow | None:
+    """The name of "60 s" (minute) or "day"; of a length without a name ("5 hours") the unit it is counted in."""
+    name = _WINDOW_WORDS[unit]
+    if count and not int(count):  # GitHub's "2 per 0s": a limit of concurrency, which has no window
+        return None
+    return (window_name(int(count or 1) * _WINDOW_SECONDS[name]) if count else None) or name
+
+
+def _noun(side: str | None, noun: str) -> LimitKind | None:
+    if noun.startswith("token"):
+        if side is None:
+            return "tokens"
+        return "output_tokens" if side in ("output", "completion", "generated") else "input_tokens"
+    if noun.startswith("image"):
+        return "images"
+    if noun.startswith(("credit", "neuron")):
+        return "quota"
+    return None if noun == "audio" else "requests"
+
+
+def _kind(words: str) -> LimitKind | None:
+    """The kind where no window stands beside a noun, from the most telling wording to the vaguest."""
+    if _CONCURRENCY.search(words):
+        return "concurrency"
+    named = _NOUN_LIMIT.search(words) or _LIMIT_FOR.search(words)
+    if named:
+        return _noun(named[1], named[2])
+    if counted := _COUNT.search(words):
+        return _noun(counted[1], "tokens")
+    if _OVERLOAD.search(words):
+        return "overload"
+    if _VAGUE_TOKENS.search(words):
+        return "tokens"
+    if _VAGUE_IMAGES.search(words):
+        return "images"
+    return "requests" if _VAGUE_REQUESTS.search(words) else None
+
+
+def _window(words: str) -> LimitWindow | None:
+    if per := _PER_WINDOW.search(words):
+        return _period(per[1], per[2])
+    if limit := _WINDOW_LIMIT.search(words):
+        return _period(limit[1] or limit[3], limit[2] or limit[4])
+    if "weekly" in words or "每周" in words:  # Zhipu's "Weekly/Monthly Limit Exhausted" says neither
+        return None
+    for pattern in (_ADVERB, _CHINESE_WINDOW):
+        if found := pattern.search(words):
+            return _WINDOW_WORDS[next(group for group in found.groups() if group)]
+    return None

@@ -1,0 +1,264 @@
+"""What one limit of a server holds right now, as far as we can tell: the arithmetic of a single limit.
+
+Owns level, refill, size and window of one limit and how they are corrected by what the server says. Knows no queue, no
+priorities and no other limit; time is an argument everywhere.
+
+The model is the one that OpenAI's own numbers fit to the millisecond (SERVERS.md): a bucket that holds ``limit`` and is
+refilled continuously at ``limit / window``. Three rules carry the rest.
+
+*Anchors.* Every word of the server is about the moment at which *that* request arrived, and comes back when its answer
+does, seconds later and out of order. So a ledger keeps one anchor: what the server said at the send of the latest-sent
+request that was answered, and counts from there: what was reserved since then, and what was refilled. An answer to
+a request sent earlier than the anchor's holds nothing that the anchor does not include, and is not counted a second time.
+
+*Drain.* What the level loses between two anchors beyond our own calls is others' use of the same key. It is taken off
+the refill rate as long as it lasts, so the prediction stays right between answers as well.
+
+*Margin.* A call is let go while the ledger expects at least ``margin`` to be left, and margin is the worst by which the
+prediction was wrong lately (fading). It delays the whole run once, by margin / rate, while every throttle that it avoids
+would cost a round trip and an entry in the request limit. Where the server only speaks when it throttles (no headers),
+margin sinks with every answer that says nothing, below zero in the end: without that a belief that is too low would never
+be found out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from otel_ratelimit._core.cost import Tariff
+
+CANONICAL_WINDOWS: Final = (1.0, 60.0, 3600.0, 86_400.0, 2_592_000.0)
+"""Seconds. The periods that limits are named by; a measured window this close to one of them (WINDOW_TOLERANCE) is it."""
+
+WINDOW_TOLERANCE: Final = 0.03
+"""Share by which a window computed from one reading may miss a canonical one, beyond the rounding of the reset time."""
+
+DEFAULT_WINDOW: Final = 60.0
+"""Seconds. Where nothing at all tells the window: the most common one. A wrong guess shows up as drain and is corrected
+by it; any reset time or message replaces it."""
+
+MARGIN_CAP: Final = 0.1
+"""Share of the limit that margin may take at most. Beyond it, others' bursts cannot be planned around anyway."""
+
+MARGIN_MEMORY: Final = 1.0 / 256
+"""Share of the margin that fades with each anchor: the worst of the last few dozen answers, about the 1 % quantile."""
+
+STRAYS: Final = 1.5
+"""Standard deviations of what silence may hide that are kept in reserve."""
+
+SILENT_MEMORY: Final = 1.0 / 1024
+"""Share of it that fades with each answer that says nothing, and so does not show whether it is still needed."""
+
+PROBE_CALLS: Final = 200.0
+"""Silent answers (no reading) after which a ledger dares one typical call beyond its belief; quadratic from there."""
+
+DRAIN_TIME: Final = 4.0
+"""Seconds over which the drain by others is averaged: shorter follows noise of single calls, longer lags behind."""
+
+QUANTUM: Final = 1.0
+"""Seconds of refill that a bucket holds which is "quantized": OpenAI may enforce 60,000 a minute as 1,000 a second."""
+
+DRAIN_HOLD: Final = 10.0
+"""Seconds after an anchor for which the drain is believed to go on: who hears nothing supposes that others have stopped,
+and finds out. Every wait stays finite that way."""
+
+MOST_DRAIN: Final = 0.99
+"""Share of the refill that drain can take."""
+
+MAX_LIMIT: Final = 1e15
+"""No limit is larger; keeps every product of level, rate and time finite."""
+
+
+class Ledger:
+    """One limit. ``spent`` arguments are running totals of reservations in this limit's unit, kept by the owner.
+
+    Attributes:
+        kind, scope: what it limits ("tokens", "requests", ...) and whose it is ("" or "project").
+        limit: units that it holds when full.
+        window: seconds in which an empty one is full again; None while that is not known.
+        rate: units a second that it is refilled by.
+        drain: units a second that others take of it, as measured.
+        margin: units that are expected to be left over before a call is let go.
+        silent: answers without a word about this limit since the anchor.
+        sent: sequence number of the request whose answer is the anchor.
+        told: units that this answer said were left.
+    """
+
+    __slots__ = ("_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate", "scope", "sent",
+                 "silent", "stray", "told", "typical", "window")  # fmt: skip
+
+    def __init__(self, kind: str, scope: str, limit: float, window: float | None) -> None:
+        self.kind = kind
+        self.scope = scope
+        self.limit = 0.0
+        self.burst: float | None = None
+        self.capacity = 0.0
+        self.window: float | None = None
+        self.rate = 0.0
+        self.drain = 0.0
+        self.margin = 0.0
+        self.silent = 0
+        self.typical = 0.0
+        self.stray = 0.0
+        self.doubt = 0.0
+        self.sent = -1
+        self.told = math.inf
+        self._level = 0.0
+        self._at = -math.inf
+        self._spent = 0.0
+        self._full = -1
+        self.resize(limit, window)
+
+    def resize(self, limit: float, window: float | None) -> None:
+        """The server named its limit, or its window is known now (None: as before)."""
+        self.limit = min(max(limit, 0.0), MAX_LIMIT)
+        if window is not None:
+            self.window = window
+        rate = self.limit / (self.window or DEFAULT_WINDOW)
+        self.capacity = self.limit if self.burst is None else min(max(rate * QUANTUM, self.burst), self.limit)
+        if rate != self.rate:
+            self.rate = rate
+            self.drain = min(self.drain, MOST_DRAIN * rate)
+
+    def enforce_per_second(self, least: float) -> None:
+        """It was refused while most of its limit was left: what it enforces is a second's share (or ``least`` units)."""
+        self.burst = least
+        self.resize(self.limit, None)
+
+    def level(self, now: float, spent: float, sent: int) -> float:
+        """Units left at ``now`` when ``spent`` was reserved in all, the last of it by request ``sent``."""
+        since = now - self._at
+        level = self._level - (spent - self._spent)
+        if since > 0:
+            level += since * self.rate - min(since, DRAIN_HOLD) * self.drain
+        if level >= self.capacity:
+            # Full: what flows in from now on is lost, so counting starts anew here.
+            level = self._level = self.capacity
+            self._at = now
+            self._spent = spent
+            self._full = sent
+        return level
+
+    def floor(self, need: float) -> float:
+        """Units that must be left after a call of ``need`` for it to be let go now."""
+        margin = self.margin
+        if self.silent:
+            margin += self.allowance()
+        room = self.capacity - need
+        return margin if margin < room else room
+
+    def allowance(self) -> float:
+        """What silence adds to the margin: the error of the sum grows with its root, the need to find out with its square."""
+        silent = self.silent
+        probe = self.doubt * silent + self.typical * (silent / PROBE_CALLS) ** 2
+        return STRAYS * self.stray * math.sqrt(silent) - probe
+
+    def ready(self, now: float, spent: float, need: float, sent: int) -> float:
+        """The time at which a call of ``need`` units may go; ``now`` or earlier means at once."""
+        missing = need + self.floor(need) - self.level(now, spent, sent)
+        if missing <= 0:
+            return now
+        return now + self.refill_time(missing, now)
+
+    def refill_time(self, missing: float, now: float) -> float:
+        """Seconds from ``now`` until ``missing`` units have flown in."""
+        held = max(self._at + DRAIN_HOLD - now, 0.0)
+        net = self.rate - self.drain
+        if missing <= held * net:
+            return missing / net
+        return held + (missing - held * net) / self.rate if self.rate > 0 else math.inf
+
+    def anchor(
+        self, told: float, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, tariff: Tariff | None
+    ) -> None:
+        """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
+
+        Args:
+            told, sent_at, sent: see above.
+            spent: the running total of reservations with that request's.
+            now, spent_now: the present, and the running total now.
+            tariff: learns from a long silence what our calls really took, None where that is known otherwise.
+        """
+        silent, self.silent = self.silent, 0
+        if sent <= self.sent:
+            return
+        told = min(max(told, -self.limit), self.limit)
+        elapsed = sent_at - self._at
+        if self.sent >= 0 and elapsed > 0 and self._full < self.sent and told < self.limit:
+            lost = self._level + elapsed * self.rate - told
+            if silent and tariff is not None:
+                tariff.learn_sum(spent - self._spent, lost, silent)
+            else:
+                found = (lost - (spent - self._spent)) / elapsed
+                self.drain += (found - self.drain) * elapsed / (elapsed + DRAIN_TIME)
+                self.drain = min(max(self.drain, 0.0), MOST_DRAIN * self.rate)
+        self.sent = sent
+        self.told = told
+        if self._full > sent:
+            # We believed it full after this request had left. Only an answer that says less than we believe counts.
+            since = max(now - sent_at, 0.0)
+            if told + since * self.rate - (spent_now - spent) >= self.level(now, spent_now, sent):
+                return
+        self._level = told
+        self._at = sent_at
+        self._spent = spent
+        self._full = -1
+
+    def most(self, at: float, spent: float) -> float:
+        """The most that can be left at ``at``: all of the refill since the anchor, and half of what we thought was spent."""
+        if self.sent < 0:
+            return self.limit
+        return self._level + max(at - self._at, 0.0) * self.rate - 0.5 * max(spent - self._spent, 0.0)
+
+    def pass_over(self, typical: float, stray: float, doubt: float) -> None:
+        """A request was served, and the answer said nothing about this limit.
+
+        Args:
+            typical: units that a call takes.
+            stray: units by which what a single call takes strays from what was reserved for it.
+            doubt: units by which what calls take on average may differ from what is reserved.
+        """
+        self.silent += 1
+        self.typical = typical
+        self.stray = stray
+        self.doubt = doubt
+        self.margin *= 1.0 - SILENT_MEMORY
+
+    def judge(self, error: float) -> None:
+        """The prediction that a request was let go by was off by ``error`` units (negative: less was left)."""
+        if self.silent:
+            error += self.allowance()
+        self.margin = min(max(self.margin * (1.0 - MARGIN_MEMORY), -error), MARGIN_CAP * self.limit)
+
+    def give_back(self, amount: float, sent: int) -> None:
+        """Request ``sent`` was not charged after all, or ``amount`` less than reserved."""
+        if sent > self.sent:  # otherwise the anchor already says what the server did with it
+            self._level += amount
+
+    def rewind(self, now: float) -> None:
+        """The clock was set back to ``now``: nothing may lie in the future of it."""
+        self._at = min(self._at, now)
+
+
+def window_of(limit: float, remaining: float, reset: float | None) -> float | None:
+    """The window that ``reset``, the time until full, implies; None where a reading cannot tell (a full bucket).
+
+    The printed time is rounded to a millisecond or to a second, up or down, so a reading implies a range of windows. The
+    canonical one inside it is meant; without one, the middle, if the range is narrow.
+    """
+    missing = limit - remaining
+    if reset is None or missing <= 0 or not 0 < reset < MAX_LIMIT:
+        return None
+    grain = 1.0 if reset == math.floor(reset) else 0.001
+    scale = limit / missing
+    low = (reset - grain) * scale * (1 - WINDOW_TOLERANCE)
+    high = (reset + grain) * scale * (1 + WINDOW_TOLERANCE)
+    # A remaining that was truncated hides up to one unit of what is missing.
+    high = max(high, (reset + grain) * limit / max(missing - 1.0, 1e-9) * (1 + WINDOW_TOLERANCE)) if missing < 100 else high
+    within = [window for window in CANONICAL_WINDOWS if low <= window <= high]
+    if len(within) == 1:
+        return within[0]
+    if within or low <= 0 or high / low > 1.2:
+        return None
+    return reset * scale

@@ -1,0 +1,166 @@
+"""The application on a loopback socket, on a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Final
+
+import uvicorn
+
+from otel_ratelimit.testing import wording
+from otel_ratelimit.testing.app import Counts, Latency, Received, ThrottlingApp
+from otel_ratelimit.testing.buckets import Kind, Limit
+from otel_ratelimit.testing.replies import Fault, Reply
+from otel_ratelimit.testing.wording import Dialect
+
+START_TIMEOUT: Final = 10.0
+STOP_TIMEOUT: Final = 10.0
+"""Seconds; far more than either takes, so that a broken environment fails instead of hanging."""
+
+
+class ThrottlingServer:
+    """An OpenAI-compatible server with real rate limits, for tests. A context manager.
+
+    Args:
+        limits: what it enforces, side by side; none at all by default.
+        script: answers for the first requests, one each; then the limits rule.
+        latency: seconds before an ordinary answer, or a function that draws them.
+        throttled_latency: seconds before a refusal.
+        dialect: how it words its refusals, and whether it sends rate-limit headers.
+        charge_refused: whether a refused request counts against the request limit, as at OpenAI.
+        clock: the clock that the limits refill by, in seconds.
+        port: 0 for any free one.
+
+    Example::
+
+        with ThrottlingServer(limits=[Limit("tokens", 200_000)]) as server:
+            client = openai.OpenAI(base_url=server.base_url, api_key="test")
+            ...
+            assert server.counts.throttled == 0
+    """
+
+    def __init__(
+        self,
+        limits: Iterable[Limit] = (),
+        *,
+        script: Sequence[Reply | Fault] = (),
+        latency: Latency = 0.0,
+        throttled_latency: float = 0.0,
+        dialect: Dialect = wording.OPENAI,
+        charge_refused: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        port: int = 0,
+    ) -> None:
+        self.app = ThrottlingApp(
+            limits,
+            script=script,
+            latency=latency,
+            throttled_latency=throttled_latency,
+            dialect=dialect,
+            charge_refused=charge_refused,
+            clock=clock,
+        )
+        self._wanted_port = port
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> ThrottlingServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._socket is None:
+            raise RuntimeError("the server is not running: use it as a context manager, or call start()")
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    @property
+    def base_url(self) -> str:
+        """What to give to the client as ``base_url``."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def counts(self) -> Counts:
+        """What it counted so far."""
+        return self.app.counts
+
+    @property
+    def requests(self) -> list[Received]:
+        """The requests that it answered."""
+        return self.app.requests
+
+    def script(self, replies: Iterable[Reply | Fault]) -> None:
+        """Answer the coming requests with these, one each."""
+        self.app.script(replies)
+
+    def set_limit(self, limit: Limit) -> None:
+        """Change the limit of that kind and window, or add it."""
+        self.app.set_limit(limit)
+
+    def take(self, kind: Kind, amount: float) -> None:
+        """Somebody else uses so much of a limit."""
+        self.app.take(kind, amount)
+
+    def wait_for(self, requests: int, timeout: float = 10.0) -> None:
+        """Return once so many requests have been answered.
+
+        Raises:
+            TimeoutError: they have not been within ``timeout`` seconds.
+        """
+        end = time.monotonic() + timeout
+        while self.counts.requests < requests:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.counts.requests} of {requests} requests after {timeout} s")
+            time.sleep(0.005)
+
+    def start(self) -> None:
+        """Listen; returns once connections are accepted.
+
+        Raises:
+            RuntimeError: it runs already, or did not come up.
+            OSError: the port is taken.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the server runs already")
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self._wanted_port))
+        self._socket.listen(2048)
+        config = uvicorn.Config(
+            self.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, http="h11", ws="none", access_log=False
+        )
+        self._server = uvicorn.Server(config)
+        sockets = [self._socket]
+        server = self._server
+        self._thread = threading.Thread(target=lambda: server.run(sockets), name="throttling-server", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + START_TIMEOUT
+        while not server.started:
+            if time.monotonic() > end or not self._thread.is_alive():
+                self.stop()
+                raise RuntimeError("the throttling server did not start")
+            time.sleep(0.002)
+
+    def stop(self) -> None:
+        """Stop listening, give open requests a second to end, and join the thread. Harmless when it does not run."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_TIMEOUT)
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        self._server = self._thread = self._socket = None

@@ -1,0 +1,33 @@
+"""What every test has: a clean environment, faults of ours raised instead of contained, no hooks left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import otel_ratelimit
+from otel_ratelimit import _guard
+
+
+collect_ignore = ["benchmarks"]  # measured on demand, not asserted: times on shared machines are noise
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "OPENAI_", "AZURE_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def loud_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_guard, "raise_faults", True)
+
+
+@pytest.fixture(autouse=True)
+def no_hooks_left() -> Iterator[None]:
+    yield
+    if otel_ratelimit.RateLimitInstrumentor().is_instrumented_by_opentelemetry:
+        otel_ratelimit.uninstrument()

@@ -1,0 +1,73 @@
+"""One body of tests for three drivers: the synchronous client, and the asynchronous one on asyncio and on trio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import openai
+import pytest
+
+import otel_ratelimit
+from otel_ratelimit import Policy
+from otel_ratelimit.testing import ThrottlingServer
+from tests.telemetry_probe import Probe
+
+MESSAGES: list[Any] = [{"role": "user", "content": "Say hello."}]
+
+
+class Caller:
+    """Runs one action with a client of its flavour; the action returns the call (or its awaitable)."""
+
+    def __init__(self, flavour: str) -> None:
+        self.flavour = flavour
+        self.asynchronous = flavour != "sync"
+
+    def __call__(self, server: ThrottlingServer, action: Callable[[Any], Any], **options: Any) -> Any:
+        options = {"base_url": server.base_url, "api_key": "test", **options}
+        if not self.asynchronous:
+            with openai.OpenAI(**options) as client:
+                return action(client)
+
+        async def main() -> Any:
+            async with openai.AsyncOpenAI(**options) as client:
+                return await action(client)
+
+        return anyio.run(main, backend=self.flavour)
+
+
+def chat(client: Any, **options: Any) -> Any:
+    """The plainest call there is."""
+    return client.chat.completions.create(model="gpt-4o", messages=MESSAGES, **options)
+
+
+@pytest.fixture(params=["sync", "asyncio", "trio"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    return Caller(request.param)
+
+
+@pytest.fixture
+def probe() -> Iterator[Probe]:
+    probe = Probe()
+    yield probe
+    probe.shutdown()
+
+
+@pytest.fixture
+def instrumented(probe: Probe) -> Callable[..., Probe]:
+    """Instrument with a policy; the probe sees what comes out."""
+
+    def instrument(**settings: Any) -> Probe:
+        otel_ratelimit.instrument(
+            policy=Policy(**{"pacing": False, **settings}), tracer_provider=probe.tracer_provider, meter_provider=probe.meter_provider
+        )
+        return probe
+
+    return instrument
+
+
+@pytest.fixture
+def server() -> Iterator[ThrottlingServer]:
+    with ThrottlingServer() as server:
+        yield server

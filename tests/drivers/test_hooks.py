@@ -1,0 +1,197 @@
+"""Installing and removing, and living with other wrappers above and below ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+import wrapt
+from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
+
+import otel_ratelimit
+from otel_ratelimit import _guard
+from otel_ratelimit._drivers import openai_sdk, session
+from otel_ratelimit.testing import ThrottlingServer, throttle_reply
+from tests.drivers.conftest import Caller, chat
+from tests.telemetry_probe import Probe
+
+Instrumented = Callable[..., Probe]
+
+
+def standing() -> list[Any]:
+    return [owner.__dict__[name] for owner, name in openai_sdk.SEAMS]
+
+
+def passing(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def test_uninstrument_restores_every_original() -> None:
+    """The very objects that were there before."""
+    before = standing()
+    otel_ratelimit.instrument()
+    assert all(isinstance(wrapper, wrapt.FunctionWrapper) for wrapper in standing())
+    otel_ratelimit.uninstrument()
+    assert standing() == before
+
+
+def test_instrumenting_twice_only_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """One layer, whoever asks how often."""
+    otel_ratelimit.instrument()
+    once = standing()
+    with caplog.at_level(logging.WARNING):
+        otel_ratelimit.instrument()
+    assert "already instrumented" in caplog.text
+    assert standing() == once
+
+
+def test_a_client_made_before_is_covered(server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """The seam is on the class."""
+    with openai.OpenAI(base_url=server.base_url, api_key="test") as client:
+        instrumented()
+        server.script([throttle_reply(delay=0.02)] * 4)  # more than the SDK alone would retry
+        assert chat(client).choices
+
+
+def test_a_wrapper_above_ours_survives_our_removal(server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """What is not outermost is not torn out: it stays, passive. Installing again wakes it instead of adding a layer."""
+    probe = instrumented()
+    original = SyncAPIClient.__dict__["request"].__wrapped__
+    ours = SyncAPIClient.__dict__["request"]
+    seen: list[str] = []
+
+    def watch(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append("above")
+        return wrapped(*args, **kwargs)
+
+    above = wrapt.FunctionWrapper(ours, watch)
+    SyncAPIClient.request = above  # type: ignore[method-assign]
+    try:
+        otel_ratelimit.uninstrument()
+        assert SyncAPIClient.__dict__["request"] is above
+        server.script([throttle_reply(delay=0.01)] * 3)
+        with openai.OpenAI(base_url=server.base_url, api_key="test") as client:
+            with pytest.raises(openai.RateLimitError):  # the SDK alone again
+                chat(client)
+            assert probe.spans() == []
+            otel_ratelimit.instrument(tracer_provider=probe.tracer_provider, meter_provider=probe.meter_provider)
+            server.script([throttle_reply(delay=0.01)] * 3)
+            assert chat(client).choices
+        assert probe.names() == {"rate_limited": 1, "throttle": 3, "wait": 3, "retry": 3}
+        assert seen == ["above", "above"]
+    finally:
+        SyncAPIClient.request = ours  # type: ignore[method-assign]
+        otel_ratelimit.uninstrument()
+    assert SyncAPIClient.__dict__["request"] is original
+
+
+def test_a_wrapper_below_ours_sees_every_attempt(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """Somebody who wrapped ``request`` before us is called once for each of our attempts."""
+    owner = AsyncAPIClient if caller.asynchronous else SyncAPIClient
+    original = owner.__dict__["request"]
+    seen: list[str] = []
+
+    def watch(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append("below")
+        return wrapped(*args, **kwargs)
+
+    owner.request = wrapt.FunctionWrapper(original, watch)  # type: ignore[method-assign]
+    try:
+        instrumented()
+        server.script([throttle_reply(delay=0.01)])
+        assert caller(server, chat).choices
+        assert seen == ["below", "below"]
+        otel_ratelimit.uninstrument()
+        assert owner.__dict__["request"]._self_wrapper is watch
+    finally:
+        owner.request = original  # type: ignore[method-assign]
+
+
+def test_an_sdk_without_a_seam_gives_one_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It stays uninstrumented, whole."""
+    before = standing()
+    monkeypatch.setattr(openai_sdk, "SEAMS", (*openai_sdk.SEAMS, (BaseClient, "_no_such_method")))
+    with caplog.at_level(logging.WARNING, logger="otel_ratelimit"):
+        otel_ratelimit.instrument()
+    assert "BaseClient._no_such_method" in caplog.text
+    monkeypatch.undo()
+    assert standing() == before
+
+
+def test_a_custom_http_client(server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """Whatever sends: the hooks are above it."""
+    instrumented()
+    server.script([throttle_reply(delay=0.01)] * 3)
+    http_client = openai.DefaultHttpxClient(headers={"x-mine": "yes"})
+    with openai.OpenAI(base_url=server.base_url, api_key="test", http_client=http_client) as client:
+        assert chat(client).choices
+    assert {request.headers["x-mine"] for request in server.requests} == {"yes"}
+
+
+def test_the_azure_client(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """Deployments and the version in the query, and the wording of Azure."""
+    probe = instrumented()
+    server.script([throttle_reply(delay=0.01)] * 3)
+    endpoint = server.base_url.removesuffix("/v1")
+    options = {"azure_endpoint": endpoint, "api_key": "test", "api_version": "2024-10-21"}
+    if caller.asynchronous:
+        import anyio
+
+        async def main() -> Any:
+            async with openai.AsyncAzureOpenAI(**options) as client:
+                return await chat(client)
+
+        answer = anyio.run(main, backend=caller.flavour)
+    else:
+        with openai.AzureOpenAI(**options) as client:
+            answer = chat(client)
+    assert answer.choices
+    assert server.requests[0].path == "/openai/deployments/gpt-4o/chat/completions"
+    call = probe.only("rate_limited")
+    assert call.name == "rate_limited chat gpt-4o"
+    assert call.attributes is not None
+    assert call.attributes["gen_ai.provider.name"] == "azure.ai.openai"
+
+
+@pytest.mark.parametrize(
+    "component",
+    ["start", "arguments", "failed", "succeeded", "wait_began", "woke", "attempt_began", "answered", "takes_over", "left"],
+)
+def test_a_fault_of_ours_never_reaches_the_call(
+    component: str,
+    caller: Caller,
+    server: ThrottlingServer,
+    instrumented: Instrumented,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each place where our code meets the SDK is made to raise: the call still succeeds, as the SDK alone would have."""
+    monkeypatch.setattr(_guard, "raise_faults", False)
+    _guard._reported.clear()
+    instrumented()
+
+    def broken(*_arguments: object) -> Any:
+        raise ZeroDivisionError("the prompt was: secret")
+
+    guarded = getattr(session.Session, component)
+    monkeypatch.setattr(session.Session, component, _guard.contained(guarded.place, guarded.fallback)(broken))
+    server.script([throttle_reply(delay=0.02)])
+    with caplog.at_level(logging.ERROR, logger="otel_ratelimit"):
+        assert caller(server, chat).choices
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_fault_while_opening_passes_the_call_through(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything of ours is there, the SDK alone has the call."""
+    monkeypatch.setattr(_guard, "raise_faults", False)
+    monkeypatch.setattr(openai_sdk, "subject_of", lambda *_: 1 / 0)
+    probe = instrumented()
+    server.script([throttle_reply(delay=0.02)])
+    assert caller(server, chat).choices
+    assert probe.spans() == []

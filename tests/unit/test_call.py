@@ -1,0 +1,192 @@
+"""The core of one call, driven by hand: look at the command, send the event, never sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from otel_ratelimit._core import call
+from otel_ratelimit._core.events import (
+    Admitted,
+    BackOff,
+    Command,
+    Deliver,
+    GiveUp,
+    NotBefore,
+    Outcome,
+    Reserve,
+    Send,
+    Sleep,
+    Verdict,
+    Woken,
+)
+from otel_ratelimit._core.policy import Policy
+from otel_ratelimit._core.throttle import Throttle
+
+Run = Generator[Command, Any, Verdict]
+ADMITTED = Admitted()
+
+
+def throttle(delay: float | None = 0.564, **fields: Any) -> Throttle:
+    defaults: dict[str, Any] = {
+        "source": None if delay is None else "body-message",
+        "kind": "tokens",
+        "window": "minute",
+        "limit": None,
+        "used": None,
+        "requested": None,
+        "retryable": True,
+    }
+    return Throttle(delay=delay, **{**defaults, **fields})
+
+
+def start(policy: Policy | None = None, *, timeout: float | None = 600.0, random: float = 0.0) -> Run:
+    return call.run(policy or Policy(buffer=0.05), timeout, lambda: random)
+
+
+def to_first_send(run: Run) -> None:
+    assert next(run) == Reserve(None)
+    assert run.send(ADMITTED) == Send(None)
+
+
+def end(run: Run, event: object) -> Verdict:
+    with pytest.raises(StopIteration) as stop:
+        run.send(event)
+    verdict: Verdict = stop.value.value
+    return verdict
+
+
+def test_an_undisturbed_call_asks_once_sends_once_and_delivers() -> None:
+    """The main path has two commands."""
+    run = start()
+    to_first_send(run)
+    assert end(run, Outcome(at=10.0)) == Deliver()
+
+
+def test_a_throttled_call_waits_the_hint_and_the_buffer_then_sends_again() -> None:
+    """564 ms and 50 ms of buffer after the verdict at 10 s is 10.614 s; the wait is named for the throttle."""
+    run = start()
+    to_first_send(run)
+    reserve = run.send(Outcome(at=10.0, throttle=throttle(0.564)))
+    assert isinstance(reserve, Reserve)
+    assert reserve.not_before == pytest.approx(10.614)
+    assert run.send(NotBefore(10.0, 10.614, 10.614)) == Sleep(10.614, "throttled")
+    assert run.send(Woken(0.614)) == reserve
+    assert run.send(ADMITTED) == Send("throttle")
+    assert end(run, Outcome(at=11.0)) == Deliver()
+
+
+def test_without_a_hint_the_wait_is_a_backoff_with_full_jitter() -> None:
+    """Ceilings 0.5, 1, 2, ... s; half of each with random = 0.5; the buffer on top."""
+    run = start(random=0.5)
+    to_first_send(run)
+    for ceiling in (0.5, 1.0, 2.0, 4.0):
+        reserve = run.send(Outcome(at=100.0, throttle=throttle(None)))
+        assert isinstance(reserve, Reserve)
+        assert reserve.not_before == pytest.approx(100.05 + ceiling / 2)
+        sleep = run.send(NotBefore(100.0, 100.05 + ceiling / 2, 100.05 + ceiling / 2))
+        assert isinstance(sleep, Sleep)
+        assert sleep.reason == "backoff"
+        run.send(Woken(1.0))
+        run.send(ADMITTED)
+
+
+def test_a_delay_over_the_budget_ends_the_call_at_once() -> None:
+    """No waiting first, and no cutting down: the caller gets the error while there is time left to do something else."""
+    run = start(Policy(buffer=0.05, max_wait=5.0))
+    to_first_send(run)
+    assert end(run, Outcome(at=0.0, throttle=throttle(5.0))) == GiveUp("budget_exceeded", pytest.approx(5.05), 0.0, 5.0)
+
+
+def test_the_budget_counts_what_was_waited_before() -> None:
+    """Two waits of 3 s do not fit into 5 s; the second is refused."""
+    run = start(Policy(buffer=0.0, max_wait=5.0))
+    to_first_send(run)
+    run.send(Outcome(at=0.0, throttle=throttle(3.0)))
+    run.send(NotBefore(0.0, 3.0, 3.0))
+    run.send(Woken(3.0))
+    run.send(ADMITTED)
+    assert end(run, Outcome(at=3.0, throttle=throttle(3.0))) == GiveUp("budget_exceeded", 3.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("max_wait", "timeout", "budget"),
+    [(None, None, 600.0), (None, 30.0, 30.0), (10.0, 30.0, 10.0), (60.0, 30.0, 30.0), (7200.0, None, 7200.0)],
+)
+def test_the_budget_is_the_lesser_of_policy_and_timeout(max_wait: float | None, timeout: float | None, budget: float) -> None:
+    """The SDK's default of 600 s stands in where neither is set."""
+    assert Policy(max_wait=max_wait).budget(timeout) == budget
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (Outcome(at=0.0, throttle=throttle(retryable=False)), "quota"),
+        (Outcome(at=0.0, throttle=throttle(retryable=False, limit=100, requested=101)), "request_too_large"),
+        (Outcome(at=0.0, throttle=throttle(), allowed=False), "retries_disabled"),
+        (Outcome(at=0.0, throttle=throttle(), refused=True), "server_refused"),
+        (Outcome(at=0.0, throttle=throttle(), replayable=False), "body_not_replayable"),
+    ],
+)
+def test_what_no_wait_can_help_is_raised_at_once(outcome: Outcome, reason: str) -> None:
+    """Each with its own reason, and without one second of waiting."""
+    run = start()
+    to_first_send(run)
+    verdict = end(run, outcome)
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.reason, verdict.waited) == (reason, 0.0)
+
+
+def test_other_failures_are_left_to_the_sdks_own_backoff() -> None:
+    """A 503 that is no throttle: the SDK sleeps by its own rules, then the request goes out again."""
+    run = start()
+    to_first_send(run)
+    assert run.send(Outcome(at=0.0, failure="server_error", sdk_retries=True)) == BackOff()
+    assert run.send(Woken(0.4)) == Reserve(None)
+    assert run.send(ADMITTED) == Send("server_error")
+    verdict = end(run, Outcome(at=1.0, failure="server_error", resent=True))
+    assert verdict == GiveUp("retries_exhausted", None, 0.4, 600.0)
+
+
+def test_a_failure_that_was_sent_once_is_simply_delivered() -> None:
+    """With max_retries=0 nothing was tried, so nothing was given up."""
+    run = start()
+    to_first_send(run)
+    assert end(run, Outcome(at=0.0, failure="connection", allowed=False)) == Deliver()
+
+
+def test_a_call_whose_turn_would_come_after_its_budget_is_told_at_once() -> None:
+    """It is never sent, and never sleeps."""
+    run = start(timeout=10.0)
+    next(run)
+    assert end(run, NotBefore(0.0, 1.0, 10.5)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
+
+
+def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
+    """However long the queue says, the sleep ends with the budget, and so does the call."""
+    run = start(timeout=10.0)
+    next(run)
+    assert run.send(NotBefore(0.0, 100.0, 9.0)) == Sleep(10.0, "admission")
+    run.send(Woken(10.0))
+    verdict = end(run, NotBefore(10.0, 100.0, 10.0))
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "queue_budget_exceeded"
+
+
+def test_closing_at_any_point_is_a_cancellation() -> None:
+    """Every place where the generator can stand lets go of it."""
+    for steps in range(4):
+        run = start()
+        next(run)
+        for event in (ADMITTED, Outcome(at=0.0, throttle=throttle()), NotBefore(0.0, 1.0, 1.0))[:steps]:
+            run.send(event)
+        run.close()
+
+
+def test_observe_mode_sends_once_and_says_what_the_sdk_did() -> None:
+    """No command but one Send; a final throttle is a give-up of the SDK's count."""
+    run = call.observe()
+    assert next(run) == Send(None)
+    assert end(run, Outcome(at=0.0, throttle=throttle(2.0), resent=True)) == GiveUp("retries_exhausted", 2.0, 0.0, 0.0)
