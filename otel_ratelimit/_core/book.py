@@ -1,11 +1,13 @@
 """The ledgers of one server account, and which of them a word of the server is about.
 
-Owns the list of ledgers. A response names its limits badly: a header says "tokens" and may mean the day, a message says "tokens per
-min" and means another limit than the header beside it, limits change size in mid-flight. Knows no queue.
+Owns the list of ledgers. A response names its limits badly: a header says "tokens" and may mean the day, a message
+says "tokens per min" and means another limit than the header beside it, limits change size in mid-flight. Knows no
+queue.
 
 A header keeps to its ledger as long as what it says fits one; a message is matched by what it limits, its size and its
-window. Where header and message turn out to speak of two buckets (the header shows more than the refill since a refusal can have
-brought), the message's ledger goes on by itself and the header gets a new one; a call then has to fit both.
+window. Where header and message turn out to speak of two buckets (the header shows more than the refill since a
+refusal can have brought), the message's ledger goes on by itself and the header gets a new one; a call then has to
+fit both.
 """
 
 from __future__ import annotations
@@ -73,17 +75,17 @@ class Entry:
 class Book:
     """All ledgers of one account. ``entries`` is read by the admission on every call."""
 
-    __slots__ = ("_slots", "_turn", "entries")
+    __slots__ = ("_turn", "entries", "slots")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self._slots: dict[tuple[str, str, str | None], Entry] = {}
+        self.slots: dict[tuple[str, str, str | None], Entry] = {}
         self._turn = 0
 
     def for_reading(
         self, reading: Reading, *, need: Sequence[float], spent: Sequence[float], sent_at: float, sent: int
     ) -> Entry | None:
-        """The entry that a header is about, with size and window brought up to date; None if the header says nothing."""
+        """The entry that a header is about, its size and window brought up to date; None if the header says nothing."""
         limit, remaining = reading.limit, reading.remaining
         unit = UNITS.get(reading.kind)
         if unit is None or limit is None or remaining is None:
@@ -91,7 +93,7 @@ class Book:
         if not 0 < limit <= MAX_LIMIT or not -MAX_LIMIT <= remaining <= MAX_LIMIT:
             return None
         slot = (reading.kind, reading.scope, reading.window_name)
-        entry = self._slots.get(slot)
+        entry = self.slots.get(slot)
         if entry is None or entry.ledger.limit != limit:
             entry = self._for_slot(slot, unit, limit, remaining, reading.reset)
         elif entry.ledger.window not in CANONICAL_WINDOWS:
@@ -103,13 +105,14 @@ class Book:
             if remaining > most + SPLIT * limit:
                 entry.by_header = False
                 ledger.enforce_per_second(2.0 * need[entry.unit])
-                entry = self._slots[slot] = self._add(Ledger(reading.kind, reading.scope, limit, ledger.window), unit, True)
+                apart = Ledger(reading.kind, reading.scope, limit, ledger.window)
+                entry = self.slots[slot] = self._add(apart, unit, True)
         self._turn += 1
         entry.heard = self._turn
         return entry
 
     def for_message(
-        self, kind: str, limit: float, window: str | None, level: float, need: float, told: Sequence[Entry]
+        self, kind: str, limit: float, window: str | None, *, level: float, need: float, told: Sequence[Entry]
     ) -> Entry | None:
         """The entry that the numbers in a refusal's message are about, made if need be.
 
@@ -158,20 +161,21 @@ class Book:
         window = WINDOW_SECONDS.get(name or "") or window_of(limit, remaining, reset)
         if window is not None and window not in CANONICAL_WINDOWS:
             window = None
-        entry = self._slots.get(slot)
+        entry = self.slots.get(slot)
         if entry is not None and (window is None or entry.ledger.window in (None, window)):
             self._change(entry, limit, window)
             return entry
         for other in self.entries:
             ledger = other.ledger
-            if ledger.kind == kind and ledger.scope == scope and (window is None or ledger.window in (None, window)):
-                if abs(ledger.limit - limit) <= SAME * limit or (other.by_header and window is not None):
-                    if ledger.limit != limit or ledger.window is None:
-                        ledger.resize(limit, window)
-                    other.by_header = True
-                    self._slots[slot] = other
-                    return other
-        entry = self._slots[slot] = self._add(Ledger(kind, scope, limit, window), unit, True)
+            if ledger.kind != kind or ledger.scope != scope or (window is not None and ledger.window not in (None, window)):
+                continue
+            if abs(ledger.limit - limit) <= SAME * limit or (other.by_header and window is not None):
+                if ledger.limit != limit or ledger.window is None:
+                    ledger.resize(limit, window)
+                other.by_header = True
+                self.slots[slot] = other
+                return other
+        entry = self.slots[slot] = self._add(Ledger(kind, scope, limit, window), unit, True)
         return entry
 
     def _change(self, entry: Entry, limit: float, window: float | None) -> None:
@@ -180,9 +184,9 @@ class Book:
         before = ledger.limit
         for other in self.entries:
             twin = other.ledger
-            if twin.kind == ledger.kind and twin.window == ledger.window and (other is entry or not other.by_header):
-                if abs(twin.limit - before) <= SAME * before or twin is ledger:
-                    twin.resize(limit, window)
+            spoken_of = twin.kind == ledger.kind and twin.window == ledger.window and not other.by_header
+            if other is entry or (spoken_of and abs(twin.limit - before) <= SAME * before):
+                twin.resize(limit, window)
         entry.refused = False
 
     def _measure(self, entry: Entry, limit: float, remaining: float, reset: float | None) -> None:
@@ -197,7 +201,7 @@ class Book:
         if len(self.entries) >= MOST_LEDGERS:
             oldest = min(self.entries, key=lambda entry: entry.heard)
             self.entries = [entry for entry in self.entries if entry is not oldest]
-            self._slots = {slot: entry for slot, entry in self._slots.items() if entry is not oldest}
+            self.slots = {slot: entry for slot, entry in self.slots.items() if entry is not oldest}
         entry = Entry(ledger, unit, by_header=by_header)
         self.entries = [*self.entries, entry]
         return entry

@@ -23,7 +23,7 @@ TOKENS_PER_MESSAGE: Final = 4.0
 
 LOW_DETAIL_IMAGE_TOKENS: Final = 85.0
 HIGH_DETAIL_IMAGE_TOKENS: Final = 765.0
-"""Tokens of an image in ``detail: low`` and of a 1024 x 1024 one in ``high`` (85 + 4 tiles of 170), per OpenAI's guide."""
+"""Tokens of an image in ``detail: low``, and of one of 1024 x 1024 in ``high`` (85 + 4 tiles of 170), by OpenAI's guide."""
 
 AUDIO_TOKENS_PER_CHARACTER: Final = 10.0 / (16_000 * 2 * 4 / 3)
 """Ten tokens a second of input audio, over base64 of 16-bit PCM at 16 kHz; a compressed form is learned."""
@@ -84,7 +84,7 @@ def estimate(path: str, body: Mapping[str, Any] | None) -> Cost:
         if type(choices) is int and choices > 1 and "images/" not in path:
             limit *= min(choices, 128)  # the most that the API takes
         return Cost(min(characters / CHARACTERS_PER_TOKEN, MAX_COST), min(limit, MAX_COST))
-    except Exception:  # noqa: BLE001 - a body of the caller's own making must never fail the call
+    except Exception:  # a body of the caller's own making must never fail the call
         return NOTHING_KNOWN
 
 
@@ -223,6 +223,10 @@ class Tariff:
         for ratio in self._ratios:  # which rule it was cannot be told from a sum: all of them move alike
             ratio.add(expected / max(ratio.value, 1e-9), charged, calls)
         self._settle_factor()
+
+    def seen(self, used: float) -> None:
+        """A call reported ``used`` tokens."""
+        self.typical += 0.05 * (used - self.typical) if self.typical else min(used, MAX_COST)
 
     def learn_usage(self, used: float, charged: float) -> None:
         """One call that was charged ``charged`` reported ``used`` tokens in its answer."""

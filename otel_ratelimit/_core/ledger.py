@@ -9,16 +9,17 @@ refilled continuously at ``limit / window``. Three rules carry the rest.
 *Anchors.* Every word of the server is about the moment at which *that* request arrived, and comes back when its answer
 does, seconds later and out of order. So a ledger keeps one anchor: what the server said at the send of the latest-sent
 request that was answered, and counts from there: what was reserved since then, and what was refilled. An answer to
-a request sent earlier than the anchor's holds nothing that the anchor does not include, and is not counted a second time.
+a request sent earlier than the anchor's holds nothing that the anchor does not include, and is not counted a second
+time.
 
 *Drain.* What the level loses between two anchors beyond our own calls is others' use of the same key. It is taken off
 the refill rate as long as it lasts, so the prediction stays right between answers as well.
 
 *Margin.* A call is let go while the ledger expects at least ``margin`` to be left, and margin is the worst by which the
-prediction was wrong lately (fading). It delays the whole run once, by margin / rate, while every throttle that it avoids
-would cost a round trip and an entry in the request limit. Where the server only speaks when it throttles (no headers),
-margin sinks with every answer that says nothing, below zero in the end: without that a belief that is too low would never
-be found out.
+prediction was wrong lately (fading). It delays the whole run once, by margin / rate, while every throttle that it
+avoids would cost a round trip and an entry in the request limit. Where the server only speaks when it throttles (no
+headers), margin sinks with every answer that says nothing, below zero in the end: without that a belief that is too
+low would never be found out.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ QUANTUM: Final = 1.0
 """Seconds of refill that a bucket holds which is "quantized": OpenAI may enforce 60,000 a minute as 1,000 a second."""
 
 DRAIN_HOLD: Final = 10.0
-"""Seconds after an anchor for which the drain is believed to go on: who hears nothing supposes that others have stopped,
-and finds out. Every wait stays finite that way."""
+"""Seconds after an anchor for which the drain is believed to go on: who hears nothing supposes that others have
+stopped, and finds out. Every wait stays finite that way."""
 
-MOST_DRAIN: Final = 0.99
+MOST_DRAIN: Final = 0.9
 """Share of the refill that drain can take."""
 
 MAX_LIMIT: Final = 1e15
@@ -85,8 +86,10 @@ class Ledger:
         told: units that this answer said were left.
     """
 
-    __slots__ = ("_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate", "scope", "sent",
-                 "silent", "stray", "told", "typical", "window")  # fmt: skip
+    __slots__ = (
+        "_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate", "scope",
+        "sent", "silent", "stray", "told", "typical", "window",
+    )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None) -> None:
         self.kind = kind
@@ -170,7 +173,8 @@ class Ledger:
         return held + (missing - held * net) / self.rate if self.rate > 0 else math.inf
 
     def anchor(
-        self, told: float, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, tariff: Tariff | None
+        self, told: float, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, tariff: Tariff |
+        None
     ) -> None:
         """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
 
@@ -244,8 +248,8 @@ class Ledger:
 def window_of(limit: float, remaining: float, reset: float | None) -> float | None:
     """The window that ``reset``, the time until full, implies; None where a reading cannot tell (a full bucket).
 
-    The printed time is rounded to a millisecond or to a second, up or down, so a reading implies a range of windows. The
-    canonical one inside it is meant; without one, the middle, if the range is narrow.
+    The printed time is rounded to a millisecond or to a second, up or down, so a reading implies a range of windows.
+    The canonical one inside it is meant; without one, the middle, if the range is narrow.
     """
     missing = limit - remaining
     if reset is None or missing <= 0 or not 0 < reset < MAX_LIMIT:

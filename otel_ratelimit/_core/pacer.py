@@ -5,12 +5,13 @@ bare 429) and :class:`Crowd` (503, 529, "overloaded"). Knows no queue; time is a
 
 *Pacer.* Additive increase and multiplicative decrease, but around what was measured: between two refusals the server
 let through what it refills, so (calls let through) / (time between them) is its rate, ever more exact the longer it
-took. A refusal therefore does not cut blindly to a fixed share: the new rate is the measured one, no less than half of the
-old one and a little below it. It only counts if the refused request was sent under the present rate. Growth needs the
-rate to be really used, is quick up to the rate that failed last and slow beyond it (the shape of CUBIC, RFC 9438).
+took. A refusal therefore does not cut blindly to a fixed share: the new rate is the measured one, no less than half
+of the old one and a little below it. It only counts if the refused request was sent under the present rate. Growth
+needs the rate to be really used, is quick up to the rate that failed last and slow beyond it (the shape of CUBIC,
+RFC 9438).
 
-*Crowd.* An overloaded server does not refill anything: what it can bear is a number of requests at a time. The same rule
-on the number in flight: one cut per generation of requests, one more per full round without a refusal.
+*Crowd.* An overloaded server does not refill anything: what it can bear is a number of requests at a time. The same
+rule on the number in flight: one cut per generation of requests, one more per full round without a refusal.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from __future__ import annotations
 import math
 from typing import Final
 
-FIRST_CUT: Final = 0.5
+FIRST_CUT: Final = 0.2
 """Share of the measured rate to start from at the first refusal. What was measured then is mostly the burst from a full
 bucket, far above the refill, so the first steps search by halving."""
 
-LEAST_CUT: Final = 0.93
-"""A refusal takes at least 7 % off: measured or not, the present rate was too much."""
+MOST_CUT: Final = 0.5
+"""Share of the rate that a refusal leaves at least."""
 
-RECOVERY_CALLS: Final = 30.0
+DEEPEST_CUT: Final = 0.5
+CUT_CALLS: Final = 10.0
+"""A refusal takes at least 50 % / (1 + calls since the last refusal / 10) off, measured or not: refusals that come
+close together say that the rate is far too high, one after a hundred calls that it is a little too high."""
+
+RECOVERY_CALLS: Final = 60.0
 """Calls in which a rate returns to the one that was refused last."""
 
 PROBE_GROWTH: Final = 0.0004
@@ -45,7 +51,7 @@ PACER_MEMORY: Final = 900.0
 class Pacer:
     """Units a second (a unit is a call of usual size) that may be sent; off until the first refusal."""
 
-    __slots__ = ("_at", "_burst", "_cut", "_growth", "_last_at", "_last_spent", "_level", "_refused_rate", "_spent", "_since",
+    __slots__ = ("_at", "_burst", "_cut", "_growth", "_last_at", "_last_spent", "_level", "_refused_rate", "_since",
                  "on", "rate")  # fmt: skip
 
     def __init__(self) -> None:
@@ -53,7 +59,6 @@ class Pacer:
         self.rate = math.inf
         self._level = 0.0
         self._at = 0.0
-        self._spent = 0.0
         self._burst = 1.0
         self._cut = -1
         self._growth = 0.0
@@ -62,17 +67,16 @@ class Pacer:
         self._last_at = -math.inf
         self._last_spent = 0.0
 
-    def ready(self, now: float, spent: float, need: float) -> float:
+    def ready(self, now: float, need: float) -> float:
         """The time at which a call of ``need`` units may go; ``now`` or earlier means at once."""
-        since = now - self._at
-        level = self._level - (spent - self._spent) + max(since, 0.0) * self.rate
-        full = max(need, 1.0, self._burst)
-        if level > full:
-            self._level, self._at, self._spent = full, now, spent
-            level = full
-        if level >= need:
-            return now
-        return now + (need - level) / self.rate
+        level = self._level + max(now - self._at, 0.0) * self.rate
+        return now if level >= need else now + (need - level) / self.rate
+
+    def take(self, now: float, need: float) -> None:
+        """A call of ``need`` units goes. What was saved up beyond a burst is lost."""
+        level = self._level + max(now - self._at, 0.0) * self.rate
+        self._level = min(level, max(need, self._burst)) - need
+        self._at = now
 
     def refused(
         self, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, last_sent: int,
@@ -99,7 +103,8 @@ class Pacer:
             passed = spent - self._last_spent + 0.5
             found = passed / elapsed if elapsed > 0 else 0.0
             self._refused_rate = self.rate
-            self.rate = max(min(max(found, FIRST_CUT * self.rate), LEAST_CUT * self.rate), LEAST_RATE)
+            least = 1.0 - DEEPEST_CUT / (1.0 + passed / CUT_CALLS)
+            self.rate = max(min(max(found, MOST_CUT * self.rate), least * self.rate), LEAST_RATE)
         else:
             return
         self._growth = max(math.log(max(self._refused_rate / self.rate, 1.0)) / RECOVERY_CALLS, PROBE_GROWTH)
@@ -109,7 +114,6 @@ class Pacer:
         self._last_spent = spent
         self._level = 0.5 - (spent_now - spent)  # something between nothing and one call was left
         self._at = sent_at
-        self._spent = spent_now
         self._burst = max(1.0, self.rate * max(BURST_TIME, until - now))
 
     def passed(self, sent: int, now: float, waiting: bool) -> None:
@@ -130,7 +134,7 @@ class Pacer:
         self._last_at = min(self._last_at, now)
 
 
-CROWD_CUT: Final = 0.7
+CROWD_CUT: Final = 0.85
 """Share of the requests in flight that remains after an overload: CUBIC's factor, as botocore uses it."""
 
 
@@ -167,14 +171,18 @@ RAMP_CUT: Final = 0.9
 """Share of the rate that stays when the ramp itself is told to slow down: too little growth costs minutes, not calls."""
 
 
+LIFTED: Final = 4.0
+"""Times its start at which a ceiling is lifted."""
+
+
 class Ramp:
     """A ceiling on how fast traffic may grow, after the server said ``slow_down``; off otherwise.
 
-    The level that was reached is kept (the server does not mind it, it minds the growth); from there the ceiling rises by
-    half in fifteen minutes, for as long as it matters: once it stands at four times the start it is lifted.
+    The level that was reached is kept (the server does not mind it, it minds the growth); from there the ceiling
+    rises by half in fifteen minutes, for as long as it matters: once it stands at four times the start it is lifted.
     """
 
-    __slots__ = ("_at", "_cut", "_level", "_spent", "_start", "_start_at", "on")
+    __slots__ = ("_at", "_cut", "_level", "_start", "_start_at", "on")
 
     def __init__(self) -> None:
         self.on = False
@@ -182,7 +190,6 @@ class Ramp:
         self._start_at = 0.0
         self._level = 0.0
         self._at = 0.0
-        self._spent = 0.0
         self._cut = -1
 
     def rate(self, now: float) -> float:
@@ -190,18 +197,23 @@ class Ramp:
         age = min(max(now - self._start_at, 0.0), 10.0 * RAMP_TIME)
         return max(self._start * math.pow(RAMP_GROWTH, age / RAMP_TIME), LEAST_RATE)
 
-    def ready(self, now: float, spent: float, need: float) -> float:
-        """The time at which a call may go; ``now`` or earlier means at once."""
+    def ready(self, now: float, need: float) -> float:
+        """The time at which a call of ``need`` units may go; ``now`` or earlier means at once."""
         rate = self.rate(now)
-        if rate > 4.0 * self._start:
+        if rate > LIFTED * self._start:
             self.on = False
             return now
-        level = self._level - (spent - self._spent) + max(now - self._at, 0.0) * rate
-        full = max(need, 1.0, rate * BURST_TIME)
-        self._level, self._at, self._spent = min(level, full), now, spent
-        return now if self._level >= need else now + (need - self._level) / rate
+        level = self._level + max(now - self._at, 0.0) * rate
+        return now if level >= need else now + (need - level) / rate
 
-    def slow_down(self, sent: int, now: float, spent: float, last_sent: int, measured: float) -> None:
+    def take(self, now: float, need: float) -> None:
+        """A call of ``need`` units goes."""
+        rate = self.rate(now)
+        level = self._level + max(now - self._at, 0.0) * rate
+        self._level = min(level, max(need, 1.0, rate * BURST_TIME)) - need
+        self._at = now
+
+    def slow_down(self, sent: int, now: float, last_sent: int, measured: float) -> None:
         """The server said that traffic grew too fast, to request ``sent``; ``measured``: units a second of late."""
         if sent <= self._cut:
             return
@@ -209,7 +221,6 @@ class Ramp:
         self.on = True
         self._start_at = self._at = now
         self._level = 0.0
-        self._spent = spent
         self._cut = last_sent
 
     def rewind(self, now: float) -> None:

@@ -3,12 +3,13 @@
 Owns the order of the waiting calls. Knows no limit and does not decide whether a call fits: it names the one whose turn
 it is, and what is promised to those who were throttled and may not come back yet.
 
-*No overtaking.* Inside a priority the one in front is next, whatever its size: were small calls let past a large one that
-does not fit yet, they would take what it waits for, again and again.
+*No overtaking.* Inside a priority the one in front is next, whatever its size: were small calls let past a large one
+that does not fit yet, they would take what it waits for, again and again.
 
-*Priorities by share* (stride scheduling, Waldspurger and Weihl 1995). Each priority has a weight; while several have calls
-waiting, the one that has had least for its weight is next. A priority that had nothing waiting starts level with the others, so
-an interactive call that comes goes first, and a batch that waits behind steady interactive traffic still moves: one in 65.
+*Priorities by share* (stride scheduling, Waldspurger and Weihl 1995). Each priority has a weight; while several have
+calls waiting, the one that has had least for its weight is next. A priority that had nothing waiting starts level
+with the others, so an interactive call that comes goes first, and a batch that waits behind steady interactive
+traffic still moves: one in 65.
 
 *The throttled.* A call that comes back has a time of its own before which it may not go. Until then its place is held:
 others pass only if they fit beside it.
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_ratelimit._core.cost import Cost
+from otel_ratelimit._core.ledger import Ledger
 from otel_ratelimit._core.policy import Priority
 
 WEIGHTS: Final[dict[Priority, float]] = {"interactive": 64.0, "normal": 8.0, "batch": 1.0}
@@ -39,11 +41,15 @@ class Ticket:
 
     Attributes:
         admitted: whether its turn has come and its share of every limit is reserved.
+        collected: whether its caller knows that it is admitted, and has sent it.
+        exact: tokens that the server named for it.
+        ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
+        levels: what was expected to be left of each limit after it; None if all was calm.
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("charged", "collected", "cost", "exact", "levels", "mark", "needs", "not_before", "number", "priority",
-                 "sent", "sent_at", "spent", "state", "told", "was_reset_time", "work")  # fmt: skip
+    __slots__ = ("collected", "cost", "exact", "ignores_reset", "levels", "mark", "needs", "not_before", "number",
+                 "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost
@@ -51,20 +57,19 @@ class Ticket:
         self.number = number
         self.state = WAITING
         self.told = -1.0
-        self.collected = False
+        self.collected = True
         self.exact: float | None = None
-        self.was_reset_time = False
+        self.ignores_reset = False
         self.not_before: float | None = None
 
-    # Set on the way: needs, sent, sent_at, spent, levels, work (at admission), mark (in the queue), charged (by a 429).
+    # Set by whom they concern: the queue (mark), the limits at admission (the others).
+    mark: tuple[float, float]
     needs: Needs
     sent: int
     sent_at: float
     spent: Needs
     work: float
-    levels: list[float]
-    mark: tuple[float, float]
-    charged: float
+    levels: list[tuple[Ledger, float]] | None
 
     @property
     def admitted(self) -> bool:
@@ -146,8 +151,7 @@ class Queue:
         for lane in self._lanes.values():
             candidate: Ticket | None = None
             for ticket in lane.front:
-                assert ticket.not_before is not None
-                if ticket.not_before <= now:
+                if ticket.not_before is None or ticket.not_before <= now:
                     candidate = ticket
                     break
                 held.append(ticket)

@@ -24,7 +24,6 @@ class Clock:
     """Time and randomness, handed in so that tests and the virtual-clock benchmarks can move them."""
 
     monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
     random: Callable[[], float] = random.SystemRandom().random  # forked workers must not all jitter alike
 
 

@@ -80,6 +80,7 @@ class Session:
         "_resending",
         "_sdk_retries",
         "_sends",
+        "_sleep_began",
         "_status",
         "_trace",
         "_wait_began",
@@ -116,7 +117,7 @@ class Session:
         self._headers: Mapping[str, str] | None = None
         self._degraded = False
         self._ended = False
-        self._wait_began = 0.0
+        self._wait_began = self._sleep_began = 0.0
         paced = policy.pacing and policy.mode == "wait"
         self.place = runtime.place(client, options, self.subject, paced=paced)
         if policy.mode == "observe":
@@ -145,7 +146,7 @@ class Session:
             return arguments, {**keywords, "options": options}
         return (arguments[0], options, *arguments[2:]), keywords
 
-    @_guard.contained("failed", lambda self, _error: self._as_the_sdk_would())
+    @_guard.contained("failed", lambda self, error: self._as_the_sdk_would(error))
     def failed(self, error: Exception) -> Step:
         """The attempt ended with an exception of the SDK (or of the caller's own hooks in it)."""
         now = self.runtime.clock.monotonic()
@@ -191,16 +192,17 @@ class Session:
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:
         """The pump goes to sleep."""
-        self._wait_began = now = self.runtime.clock.monotonic()
+        self._sleep_began = now = self.runtime.clock.monotonic()
         cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
-        self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause)
+        if self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause):
+            self._wait_began = now
 
     @_guard.contained("woke", lambda _self: _SEND)
     def woke(self) -> Step:
         """The pump woke up."""
         if self._degraded:
             return _SEND
-        return self._advance(Woken(self.runtime.clock.monotonic() - self._wait_began))
+        return self._advance(Woken(self.runtime.clock.monotonic() - self._sleep_began))
 
     @_guard.contained("verdict", lambda _self, _verdict, _error: None)
     def concluded(self, verdict: Verdict, error: Exception | None) -> None:
@@ -268,7 +270,7 @@ class Session:
         if status < 500 and status not in openai_sdk.SDK_RETRIED:
             return False
         body = openai_sdk.body_of(response)
-        return body is not None and parse_throttle(status, response.headers, body, now=self.runtime.clock.wall()) is not None
+        return body is not None and parse_throttle(status, response.headers, body) is not None
 
     @_guard.contained("backoff", lambda _self, _response: None)
     def backoff_began(self, response: Any) -> None:
@@ -279,7 +281,7 @@ class Session:
             error = sys.exc_info()[1]  # the SDK sleeps inside its except clause
             self._failure = openai_sdk.failure_in_loop(error, response)
             self._attempt_ended(now, self._failure.status, self._failure.error_type)
-        self._wait_began = now
+        self._wait_began = self._sleep_began = now
         cause = self._traced().last_throttle if response is not None and response is self._observed else None
         self._traced().wait_began("backoff", None, cause)
 
@@ -293,12 +295,12 @@ class Session:
             kind = "throttle" if observed else (failure.kind if failure is not None else None)
             self._traced().retry_began(kind or "server_error", self._sends)
 
-    def _as_the_sdk_would(self) -> Step:
+    def _as_the_sdk_would(self, error: Exception) -> Step:
         """After a fault of ours: the SDK alone would have slept and retried what its loop had left to us."""
-        if self._degraded or self._sdk_retries >= self.max_retries or self._failure is None:
+        taken_over = getattr(error, "status_code", None) in openai_sdk.OURS and not self._bypass
+        if self._degraded or not taken_over or self._sdk_retries >= self.max_retries:
             return _DELIVER
-        if self._failure.status not in openai_sdk.OURS:
-            return _DELIVER
+        self._failure = openai_sdk.read_failure(error)
         self._degraded = self._bypass = self._backing_off = True
         return BackOff()
 
@@ -314,11 +316,12 @@ class Session:
             verdict: Verdict = stop.value
             return verdict
         self._backing_off = isinstance(command, BackOff)
-        if isinstance(command, Send) and command.reason is not None:
-            self._resending = command
-            trace = self._traced()
-            trace.wait_ended(self.runtime.clock.monotonic() - self._wait_began)
-            trace.retry_began(command.reason, self._sends)
+        if isinstance(command, Send):
+            if self._trace is not None:
+                self._trace.wait_ended(self.runtime.clock.monotonic() - self._wait_began)
+            if command.reason is not None:
+                self._resending = command
+                self._traced().retry_began(command.reason, self._sends)
         return command
 
     def _reserve(self, reserve: Reserve) -> Event:
@@ -331,7 +334,7 @@ class Session:
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:
             return None
-        return parse_throttle(failure.status, failure.headers, failure.body, now=self.runtime.clock.wall())
+        return parse_throttle(failure.status, failure.headers, failure.body)
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None

@@ -95,10 +95,13 @@ class CallTrace:
         points = throttle_attributes(self._subject, throttle.kind, throttle.source, status)
         self._instruments.throttles.add(1, points, set_span_in_context(span))
 
-    def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> None:
-        """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``."""
-        if self._open_wait is not None:  # the turn moved while waiting: still the same wait
-            return
+    def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> bool:
+        """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``.
+
+        Returns False where it waits already: its turn has moved, and the wait goes on.
+        """
+        if self._open_wait is not None:
+            return False
         attributes: Attributes = {**self._subject.span, names.WAIT_REASON: reason}
         if planned is not None:
             attributes[names.WAIT_PLANNED] = planned
@@ -109,6 +112,7 @@ class CallTrace:
             _log.info(
                 "%s %s waits %.3f s (%s)", self._subject.subject.operation, self._subject.subject.model, planned, reason
             )
+        return True
 
     def wait_ended(self, seconds: float) -> None:
         """The wait is over; it took ``seconds``. Nothing happens where none was open."""

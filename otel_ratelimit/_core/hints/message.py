@@ -52,6 +52,7 @@ _LEFT_CUES = (
     rf"\btry(?:ing)?(?:[\s,]{{1,3}}{_OBJECT}){{1,4}}[\s,]{{1,3}}(?:in|after)",
     r"\bagain\s{1,3}(?:in|after)",
     r"\bretry[-_ ]?(?:after|in|delay)(?:[-_ ]?seconds)?",
+    r"reset[-_ ]?delay",
     r"\b(?:do not|don't|not) retry (?:for|before|within)",
     r"(?<!max )(?<!max_)(?<!maximum )(?<!queue )\bwait(?:[\s-](?:time|period|for|at least|until|duration)){0,3}",
     rf"\b{_RESETTING}(?:\s(?:again|automatically|access|it|your limit|in full))?\s{{1,3}}(?:in|after|within)",

@@ -257,6 +257,10 @@ class Oracle(World):
     def __init__(self, *args: Any, network: tuple[float, float] = (0.0, 0.0), **keywords: Any) -> None:
         super().__init__(*args, network=(0.0, 0.0), **keywords)
 
+    def send(self, job: Job, then: Callable[[Job, Answer], None]) -> None:
+        answer = self.server.receive(self.now, job.charge)
+        self.at(self.now + answer.after, lambda: then(job, answer))
+
     def begin(self, job: Job) -> None:
         self._waiting = getattr(self, "_waiting", [])
         self._waiting.append(job)

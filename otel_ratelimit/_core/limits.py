@@ -1,0 +1,314 @@
+"""What is known of one server's limits: whether a call may go now, and what its answer teaches.
+
+Owns the ledgers of the book (the numbers that the server names), the tariff, and the gates (all the rest): a call
+has to fit every one of them. Knows no queue and no order: it is asked about one call at a time.
+
+*Calm.* While all ledgers stand above half, nothing that an answer says can matter yet, and no arithmetic is done: a
+call only adds to the totals, up to which that is certain, and a reading that shows more than half is passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from otel_ratelimit._core.book import UNITS, Book, Entry, Reading
+from otel_ratelimit._core.cost import Cost, Tariff
+from otel_ratelimit._core.gates import Gates
+from otel_ratelimit._core.ledger import MARGIN_CAP
+from otel_ratelimit._core.queue import Needs, Ticket
+from otel_ratelimit._core.throttle import Throttle
+
+CALM: Final = 0.5
+"""Share of a ledger above which nothing is near."""
+
+OVERSIZED_APART: Final = 1.0
+"""Seconds between calls that seem larger than a limit. They go at once, because only the server can say so for sure
+(and its "request too large" is the caller's answer), but one at a time: an estimate that is too high says it of all."""
+
+UNKNOWN_SHORTAGE: Final = 0.1
+"""Share of a refused call's expected cost that was missing at least, where the numbers do not show that any was: costs
+vary by some 15 % from call to call."""
+
+MOST_WORK: Final = 20.0
+"""A call counts for no more than so many usual ones where nobody says what is counted."""
+
+NOBODY: Final = (-math.inf, -math.inf, -math.inf, -math.inf)
+
+
+class Limits:
+    """All limits of one (server, credential, project, model).
+
+    Attributes:
+        tariff: how the server charges for tokens.
+        book: the ledgers.
+        gates: what is no ledger; counts the calls.
+        spent: what was reserved of each unit, ever.
+        calm: for each unit, the total of reservations up to which every ledger surely stands above half.
+    """
+
+    __slots__ = ("_oversized_at", "book", "calm", "gates", "spent", "tariff")
+
+    def __init__(self, gates: Gates) -> None:
+        self.tariff = Tariff()
+        self.book = Book()
+        self.gates = gates
+        self.calm: Needs = NOBODY
+        self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
+        self._oversized_at = -math.inf
+
+    # --- may it go, and when ------------------------------------------------------------------------------------------
+
+    def needs(self, cost: Cost, exact: float | None = None) -> Needs:
+        """What a call takes of each unit; ``exact``: its tokens, where the server named them."""
+        tokens = self.tariff.tokens(cost) if exact is None else exact
+        return (cost.requests, tokens, cost.input, cost.output)
+
+    def fits_calmly(self, needs: Needs) -> bool:
+        """Whether the call surely leaves all ledgers above half; False says nothing."""
+        spent = self.spent
+        calm = self.calm
+        return (
+            spent[0] + needs[0] <= calm[0]
+            and spent[1] + needs[1] <= calm[1]
+            and spent[2] + needs[2] <= calm[2]
+            and spent[3] + needs[3] <= calm[3]
+        )
+
+    def when(self, needs: Needs, held: Needs | None, now: float) -> float:
+        """The earliest time at which a call may go, as far as that is known; ``now``: at once; inf: after an answer.
+
+        Args:
+            needs: what the call takes.
+            held: what is kept for others beside it; None if nothing.
+            now: the present.
+        """
+        at = now
+        spent = self.spent
+        for entry in self.book.entries:
+            unit = entry.unit
+            ledger = entry.ledger
+            need = needs[unit]
+            if need > ledger.limit:
+                at = max(at, self._oversized_at + OVERSIZED_APART)
+                continue
+            if held is not None:
+                need += held[unit]
+            at = max(at, ledger.ready(now, spent[unit], min(need, ledger.capacity), self.gates.sent))
+        gates = self.gates
+        if gates.known and not gates.gated:
+            return at
+        return max(at, gates.when(self._work_of(needs), now))
+
+    def reserve(self, ticket: Ticket, needs: Needs, now: float) -> None:
+        """The call goes: its share of every limit is taken."""
+        spent = self.spent
+        self.spent = ticket.spent = spent = (
+            spent[0] + needs[0], spent[1] + needs[1], spent[2] + needs[2], spent[3] + needs[3],
+        )  # fmt: skip
+        gates = self.gates
+        ticket.sent = sent = gates.count(now)
+        ticket.needs = needs
+        ticket.sent_at = now
+        if self._is_calm(spent):
+            ticket.levels = None
+            return
+        if gates.gated:
+            gates.take(self._work_of(needs), now)
+        elif gates.known:
+            self._find_calm(now)
+            if self._is_calm(spent):
+                ticket.levels = None
+                return
+        ticket.work = gates.work
+        ticket.levels = levels = []
+        for entry in self.book.entries:
+            ledger = entry.ledger
+            levels.append((ledger, ledger.level(now, spent[entry.unit], sent)))
+            if needs[entry.unit] > ledger.limit:
+                self._oversized_at = now
+
+    def give_back(self, ticket: Ticket) -> None:
+        """The call was never sent: its share is free again."""
+        for entry in self.book.entries:
+            entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)
+        self.calm = NOBODY
+
+    def expected(self, needs: Needs, requests: float, tokens: float, now: float) -> float:
+        """When a call is expected to go if ``requests`` and ``tokens`` go first, itself included."""
+        share = tokens / needs[1] if needs[1] > 0 else requests
+        total = (requests, tokens, needs[2] * share, needs[3] * share)
+        at = self.gates.expected(requests, now)
+        for entry in self.book.entries:
+            ledger = entry.ledger
+            level = ledger.level(now, self.spent[entry.unit], self.gates.sent)
+            missing = total[entry.unit] + ledger.floor(needs[entry.unit]) - level
+            if missing > 0:
+                at = max(at, now + ledger.refill_time(missing, now))
+        return at
+
+    def _is_calm(self, spent: Needs) -> bool:
+        calm = self.calm
+        return spent[0] <= calm[0] and spent[1] <= calm[1] and spent[2] <= calm[2] and spent[3] <= calm[3]
+
+    def _find_calm(self, now: float) -> None:
+        calm = [math.inf, math.inf, math.inf, math.inf]
+        for entry in self.book.entries:
+            unit = entry.unit
+            spent = self.spent[unit]
+            room = entry.ledger.level(now, spent, self.gates.sent) - CALM * entry.ledger.capacity
+            calm[unit] = min(calm[unit], spent + room if room > 0 else -math.inf)
+        self.calm = (calm[0], calm[1], calm[2], calm[3])
+
+    def _work_of(self, needs: Needs) -> float:
+        """The call in units of a usual one, where nobody says what is counted: half by number, half by size."""
+        typical = self._typical(1)
+        return 0.5 + 0.5 * min(needs[1] / typical, MOST_WORK) if typical > 0 else 1.0
+
+    def _typical(self, unit: int) -> float:
+        return self.spent[unit] / self.gates.sent if self.gates.sent else 0.0
+
+    # --- what answers teach -------------------------------------------------------------------------------------------
+
+    def nothing_new(self, ticket: Ticket, readings: Iterable[Reading]) -> bool:
+        """Whether a success need not be looked at: it left when all was calm, and its headers show that all is."""
+        if ticket.levels is not None or self.calm is NOBODY:
+            return False
+        slots = self.book.slots
+        for reading in readings:
+            entry = slots.get((reading.kind, reading.scope, reading.window_name))
+            remaining = reading.remaining
+            if entry is None or remaining is None or entry.ledger.limit != reading.limit:
+                return False
+            if remaining < CALM * entry.ledger.limit:
+                return False
+        return True
+
+    def learn(
+        self, ticket: Ticket, now: float, readings: Iterable[Reading], *, succeeded: bool, used: float | None,
+        waiting: bool
+    ) -> None:
+        """An answer that was no refusal."""
+        self.calm = NOBODY
+        told: list[Entry] = []
+        for reading in readings:
+            self._take_reading(ticket, reading, now, told, refused=False)
+        self.gates.known = self.gates.known or succeeded
+        if not succeeded:
+            return
+        for entry in self.book.entries:
+            if entry not in told:
+                typical = self._typical(entry.unit)
+                stray = typical * self.tariff.stray if entry.unit else 0.0
+                entry.ledger.pass_over(typical, stray, stray / self.tariff.certainty)
+        if used is not None and 0 < used < math.inf:
+            self._take_usage(ticket, used)
+        if self.gates.gated:
+            self.gates.served(ticket.sent, now, waiting=waiting)
+
+    def learn_refusal(
+        self, ticket: Ticket, now: float, readings: Iterable[Reading], throttle: Throttle, *, slow_down: bool
+    ) -> None:
+        """A refusal; one that waiting cannot help teaches only what its headers say."""
+        self.calm = NOBODY
+        self.gates.known = True
+        told: list[Entry] = []
+        requested = throttle.requested
+        if requested is not None and throttle.kind == "tokens" and 0 <= requested < math.inf:
+            self.tariff.learn(ticket.cost, requested)
+            ticket.exact = float(requested)
+        for reading in readings:
+            self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
+        if throttle.retryable:
+            self._take_numbers(ticket, throttle, now, told)
+            self._close(ticket, throttle, now, told, slow_down)
+        for entry in self.book.entries:
+            if entry.unit and entry not in told:
+                entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)  # refused work is not charged
+
+    def _take_reading(self, ticket: Ticket, reading: Reading, now: float, told: list[Entry], *, refused: bool) -> None:
+        entry = self.book.for_reading(
+            reading, need=ticket.needs, spent=ticket.spent, sent_at=ticket.sent_at, sent=ticket.sent
+        )  # fmt: skip
+        remaining = reading.remaining
+        if entry is None or remaining is None or entry in told:
+            return
+        told.append(entry)
+        ledger = entry.ledger
+        level = float(remaining)
+        # Costs are estimates: twice the expected one is still "not enough left" as the reason of a refusal.
+        entry.short = refused and level < 2.0 * ticket.needs[entry.unit] + ledger.margin
+        if reading.reset is not None and ledger.window is not None and 0 <= reading.reset <= ledger.window:
+            # Remaining is cut to whole units; the time until full is finer where units are few (300 RPM: 0.2 s each).
+            level = min(max(level, ledger.limit - ledger.rate * reading.reset), level + 0.999)
+        self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level) if entry.short else level)
+
+    def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry]) -> None:
+        """"Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
+        if throttle.limit is None or throttle.used is None or not 0 <= throttle.used <= 2.0 * throttle.limit:
+            return
+        level = throttle.limit - throttle.used
+        need = ticket.needs[UNITS.get(throttle.kind, 0)]
+        entry = self.book.for_message(throttle.kind, throttle.limit, throttle.window, level=level, need=need, told=told)
+        if entry is None:
+            return
+        entry.short = True
+        if entry not in told:
+            told.append(entry)
+            self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level))
+
+    def _after_refusal(self, ticket: Ticket, entry: Entry, level: float) -> float:
+        """What would have been left had the refused call been served: below nothing; only a message tells how far."""
+        need = ticket.needs[entry.unit]
+        if entry.unit == 1 and ticket.exact is not None:
+            need = ticket.exact
+        return min(level - need, -UNKNOWN_SHORTAGE * need)
+
+    def _anchor(self, ticket: Ticket, entry: Entry, level: float, now: float, after: float) -> None:
+        """``level``: what the server had when it had dealt with the call; ``after``: what it has then, or would have had."""
+        ledger = entry.ledger
+        for predicted, expected in ticket.levels or ():
+            # Far from the limit no error matters, and they are larger there.
+            if predicted is ledger and expected < MARGIN_CAP * ledger.limit:
+                ledger.judge(after - expected)
+        unit = entry.unit
+        learns = self.tariff if unit == 1 and not self.tariff.usage_tells else None
+        ledger.anchor(
+            level, ticket.sent_at, ticket.spent[unit], ticket.sent, now=now, spent_now=self.spent[unit], tariff=learns
+        )  # fmt: skip
+
+    def _take_usage(self, ticket: Ticket, used: float) -> None:
+        tariff = self.tariff
+        tariff.seen(used)
+        if ticket.exact is not None:
+            tariff.learn_usage(used, ticket.exact)
+            return
+        charged = tariff.charge_of_usage(used)
+        if charged is not None:
+            tariff.learn(ticket.cost, charged)
+            for entry in self.book.entries:
+                if entry.unit == 1:
+                    entry.ledger.give_back(ticket.needs[1] - charged, ticket.sent)
+
+    def _close(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry], slow_down: bool) -> None:
+        """If no ledger explains the refusal, a gate has to."""
+        ticket.ignores_reset = False
+        if slow_down:
+            self.gates.slow_down(ticket.sent, now)
+        elif throttle.kind in ("overload", "concurrency"):
+            self.gates.overloaded(ticket.sent)
+        elif any(entry.short for entry in told):
+            # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
+            ticket.ignores_reset = throttle.source == "x-ratelimit-reset"
+        else:
+            before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
+            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay)
+
+    def rewind(self, now: float, seconds: float) -> None:
+        """The clock was set back to ``now``, by ``seconds``."""
+        for entry in self.book.entries:
+            entry.ledger.rewind(now)
+        self.gates.rewind(now, seconds)
+        self._oversized_at = min(self._oversized_at, now)
+        self.calm = NOBODY
