@@ -12,7 +12,9 @@ from otel_ratelimit._version import __version__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 failed, 2 wrong usage, 130 Ctrl-C)."""
-    parser = argparse.ArgumentParser(prog="otel-ratelimit", description="Rate limits of the OpenAI API: waited for, and seen.")
+    parser = argparse.ArgumentParser(
+        prog="otel-ratelimit", description="Rate limits of the OpenAI API: waited for, and seen."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="real calls against a throttling server on this machine, without and with")

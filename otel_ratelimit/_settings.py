@@ -23,9 +23,16 @@ def _seconds(text: str) -> object:
 
 def _switch(text: str) -> object:
     # OpenTelemetry's own booleans know only "true" (specification, "Boolean value"); the others are what people write.
-    return {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}.get(
-        text.lower(), text
-    )
+    return {
+        "true": True,
+        "1": True,
+        "on": True,
+        "yes": True,
+        "false": False,
+        "0": False,
+        "off": False,
+        "no": False,
+    }.get(text.lower(), text)
 
 
 def _word(text: str) -> object:

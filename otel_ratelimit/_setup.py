@@ -33,7 +33,8 @@ def asked_for(signal: Signal, environment: Mapping[str, str]) -> bool:
     if exporter:
         return exporter != "none"
     return bool(
-        environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+        environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
     )
 
 
@@ -105,7 +106,9 @@ def _exporter_names(sdk: Any, signal: Signal) -> list[str]:
     one, and the specification prefers it) HTTP is what was meant.
     """
     named: list[str] = list(sdk._get_exporter_names(signal)) or [sdk._get_exporter_entry_point("otlp", signal)]
-    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL"
+    )
     if not protocol and not _installed("opentelemetry.exporter.otlp.proto.grpc"):
         named = ["otlp_proto_http" if name == "otlp_proto_grpc" else name for name in named]
     return named

@@ -10,7 +10,6 @@ import pytest
 import otel_ratelimit
 from otel_ratelimit import _guard
 
-
 collect_ignore = ["benchmarks"]  # measured on demand, not asserted: times on shared machines are noise
 
 

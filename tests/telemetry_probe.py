@@ -24,7 +24,9 @@ class Probe:
 
     def spans(self, word: str | None = None) -> list[ReadableSpan]:
         """Finished spans whose name begins with ``word``, in the order in which they began."""
-        spans = sorted(self._exporter.get_finished_spans(), key=lambda span: (span.start_time or 0, -(span.end_time or 0)))
+        spans = sorted(
+            self._exporter.get_finished_spans(), key=lambda span: (span.start_time or 0, -(span.end_time or 0))
+        )
         return [span for span in spans if word is None or span.name.split(" ")[0] == word]
 
     def names(self) -> Counter[str]:
@@ -76,4 +78,11 @@ def parent_id(span: ReadableSpan) -> int | None:
 
 def span_id(span: ReadableSpan) -> int:
     """A span's own id."""
-    return span.get_span_context().span_id
+    context = span.get_span_context()
+    assert context is not None
+    return context.span_id
+
+
+def notes(error: BaseException) -> list[str]:
+    """The notes on an exception; on Python 3.10 the type checker, and the language, do not know them."""
+    return list(getattr(error, "__notes__", ()))

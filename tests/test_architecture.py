@@ -36,7 +36,7 @@ def dotted(path: Path) -> str:
 
 def imports_of(path: Path) -> set[str]:
     """Every module named in an import statement; ``from package import module`` counts as the module."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -133,9 +133,7 @@ def test_a_bad_setting_is_named_and_the_call_is_unharmed(server: ThrottlingServe
 
 def test_mode_off_does_nothing_at_all(server: ThrottlingServer) -> None:
     """The SDK's own retry, no span."""
-    done = run(
-        server, "import otel_ratelimit.auto" + CALL, OTEL_RATELIMIT_MODE="off", OTEL_TRACES_EXPORTER="console"
-    )
+    done = run(server, "import otel_ratelimit.auto" + CALL, OTEL_RATELIMIT_MODE="off", OTEL_TRACES_EXPORTER="console")
     assert '"name"' not in done.stdout
     assert server.counts.succeeded == 1
 

@@ -18,7 +18,9 @@ DOCS = Path(__file__).parent.parent / "docs" / "reference"
 def rows(page: str, heading: str) -> list[list[str]]:
     """Cells of the tables below a heading."""
     text = (DOCS / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
+    ]
 
 
 def literal(cell: str) -> str:
@@ -83,6 +85,7 @@ def test_every_setting_is_documented_with_its_variable_and_default() -> None:
     for field in fields(Policy):
         variable, default = documented.pop(field.name)
         assert variable == variables[field.name]
-        shown = {None: "none", True: "true", False: "false"}.get(field.default, field.default)  # type: ignore[call-overload]
+        shown: object = field.default
+        shown = {"None": "none", "True": "true", "False": "false"}.get(str(shown), shown)
         assert default == (f"{shown:g}" if isinstance(shown, float) else str(shown))
     assert documented == {}

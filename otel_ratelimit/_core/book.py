@@ -32,7 +32,7 @@ SPLIT: Final = 0.1
 """Share of a limit by which a header must exceed what refill can have brought, to be about another bucket."""
 
 
-FIRST_MARGIN = 0.6
+FIRST_MARGIN: Final = 0.8
 """Share of a call's tokens that a ledger which only messages speak of starts its margin with: it hears of its errors by
 refusals alone."""
 
@@ -167,7 +167,8 @@ class Book:
             return entry
         for other in self.entries:
             ledger = other.ledger
-            if ledger.kind != kind or ledger.scope != scope or (window is not None and ledger.window not in (None, window)):
+            other_window = window is not None and ledger.window not in (None, window)
+            if ledger.kind != kind or ledger.scope != scope or other_window:
                 continue
             if abs(ledger.limit - limit) <= SAME * limit or (other.by_header and window is not None):
                 if ledger.limit != limit or ledger.window is None:

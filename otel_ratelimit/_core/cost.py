@@ -21,9 +21,11 @@ CHARACTERS_PER_TOKEN: Final = 4.0
 TOKENS_PER_MESSAGE: Final = 4.0
 """Framing that a chat message adds (role and separators), as OpenAI's cookbook counts."""
 
+MESSAGE_CHARACTERS: Final = TOKENS_PER_MESSAGE * CHARACTERS_PER_TOKEN
+
 LOW_DETAIL_IMAGE_TOKENS: Final = 85.0
 HIGH_DETAIL_IMAGE_TOKENS: Final = 765.0
-"""Tokens of an image in ``detail: low``, and of one of 1024 x 1024 in ``high`` (85 + 4 tiles of 170), by OpenAI's guide."""
+"""Tokens of an image in ``detail: low``, and of one of 1024 x 1024 in ``high`` (85 + 4 tiles of 170)."""
 
 AUDIO_TOKENS_PER_CHARACTER: Final = 10.0 / (16_000 * 2 * 4 / 3)
 """Ten tokens a second of input audio, over base64 of 16-bit PCM at 16 kHz; a compressed form is learned."""
@@ -37,9 +39,11 @@ MAX_DEPTH: Final = 12
 MAX_COST: Final = 1e12
 """Tokens. No call costs more; keeps sums finite whatever a body says."""
 
-_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_OUTPUT_LIMITS: Final = frozenset(("max_completion_tokens", "max_tokens", "max_output_tokens"))
 # Where the text stands, over chat/completions, completions, responses, embeddings, images, audio and moderations.
-_TEXT_FIELDS: Final = ("messages", "input", "prompt", "instructions", "tools", "functions", "response_format", "text")
+_TEXT_FIELDS: Final = frozenset(
+    ("messages", "input", "prompt", "instructions", "tools", "functions", "response_format", "text")
+)
 
 
 class Cost(NamedTuple):
@@ -70,16 +74,12 @@ def estimate(path: str, body: Mapping[str, Any] | None) -> Cost:
         return NOTHING_KNOWN
     try:
         characters = 0.0
-        for field in _TEXT_FIELDS:
-            part = body.get(field)
-            if part is not None:
-                characters += _characters(part, MAX_DEPTH)
         limit = 0.0
-        for field in _OUTPUT_LIMITS:
-            value = body.get(field)
-            if type(value) is int and value > 0:
+        for field, value in body.items():
+            if field in _TEXT_FIELDS:
+                characters += _characters(value, MAX_DEPTH)
+            elif field in _OUTPUT_LIMITS and type(value) is int and value > 0:
                 limit = float(min(value, MAX_COST))
-                break
         choices = body.get("n")
         if type(choices) is int and choices > 1 and "images/" not in path:
             limit *= min(choices, 128)  # the most that the API takes
@@ -100,7 +100,13 @@ def _characters(part: Any, depth: int) -> float:
             return len(part) * CHARACTERS_PER_TOKEN
         total = 0.0
         for item in part:
-            total += len(item) if type(item) is str else _characters(item, depth - 1)
+            form = type(item)
+            if form is str:
+                total += len(item)
+            elif form is dict and depth > 0:
+                total += _characters_of_mapping(item, depth - 1)
+            else:
+                total += _characters(item, depth - 1)
         return total
     if isinstance(part, Mapping) and depth > 0:
         return _characters_of_mapping(part, depth)
@@ -109,11 +115,8 @@ def _characters(part: Any, depth: int) -> float:
 
 def _characters_of_mapping(part: Mapping[str, Any], depth: int) -> float:
     content = part.get("content")
-    if type(content) is str and "role" in part:  # by far the usual message
-        total = len(content) + TOKENS_PER_MESSAGE * CHARACTERS_PER_TOKEN
-        if len(part) == 2:
-            return total
-        return total + sum(_characters(part[key], depth - 1) for key in ("tool_calls", "name") if key in part)
+    if type(content) is str and len(part) == 2 and "role" in part:  # by far the usual message
+        return len(content) + MESSAGE_CHARACTERS
     form = part.get("type")
     if form in ("image_url", "input_image"):
         image = part.get("image_url")
@@ -126,7 +129,7 @@ def _characters_of_mapping(part: Mapping[str, Any], depth: int) -> float:
         return len(data) * AUDIO_TOKENS_PER_CHARACTER * CHARACTERS_PER_TOKEN if type(data) is str else 0.0
     if form in ("file", "input_file"):
         return FILE_TOKENS * CHARACTERS_PER_TOKEN
-    total = TOKENS_PER_MESSAGE * CHARACTERS_PER_TOKEN if "role" in part else 0.0
+    total = MESSAGE_CHARACTERS if "role" in part else 0.0
     for key, value in part.items():  # a tool's schema: its keys are text to the model as well
         total += len(key) if type(key) is str else 0
         total += len(value) if type(value) is str else _characters(value, depth - 1)

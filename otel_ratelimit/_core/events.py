@@ -6,7 +6,7 @@ All frozen: an event that was sent cannot change. Times are seconds on the drive
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Union
+from typing import Literal
 
 from otel_ratelimit._core.throttle import Throttle
 
@@ -56,7 +56,7 @@ class BackOff:
     """Sleep as the SDK itself would before it retries a failure that is no throttle."""
 
 
-Command = Union[Reserve, Sleep, Send, BackOff]
+Command = Reserve | Sleep | Send | BackOff
 
 
 # --- events: what happened ----------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Outcome:
     replayable: bool = True
 
 
-Event = Union[Admitted, NotBefore, Woken, Outcome]
+Event = Admitted | NotBefore | Woken | Outcome
 
 
 # --- verdicts: how the call ends ----------------------------------------------------------------------------------
@@ -136,4 +136,4 @@ class GiveUp:
     budget: float
 
 
-Verdict = Union[Deliver, GiveUp]
+Verdict = Deliver | GiveUp

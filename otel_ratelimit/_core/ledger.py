@@ -15,11 +15,17 @@ time.
 *Drain.* What the level loses between two anchors beyond our own calls is others' use of the same key. It is taken off
 the refill rate as long as it lasts, so the prediction stays right between answers as well.
 
-*Margin.* A call is let go while the ledger expects at least ``margin`` to be left, and margin is the worst by which the
-prediction was wrong lately (fading). It delays the whole run once, by margin / rate, while every throttle that it
-avoids would cost a round trip and an entry in the request limit. Where the server only speaks when it throttles (no
-headers), margin sinks with every answer that says nothing, below zero in the end: without that a belief that is too
-low would never be found out.
+*Margin.* A call is let go while the ledger expects at least ``margin`` to be left; margin is the worst by which such a
+prediction was wrong lately, slowly fading. It delays the whole run once, by margin / rate, while each refusal that
+it avoids would cost a round trip and an entry in the request limit. Fading by 1/64 an answer: 2.8 % refused; by
+1/256: 0.9 %, and 0.05 % more time (200,000 TPM, 600 calls of 1,500 +- 15 % in the simulation); a fixed share of the
+limit does neither well.
+
+*Silence.* Where the server speaks only when it refuses (no headers), nobody would ever tell that a belief is too
+low. So the margin first grows with the root of the silent answers, as the error of their sum does, and then sinks
+with their square, below zero in the end, and at once as far as the tariff is in doubt: each refusal then teaches the
+sum over all calls since the last one. (The ``Requested`` of refused calls alone would not do: those that cost more
+than expected are refused more often, which had the tariff 5 to 10 % too high.)
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from typing import Final
 from otel_ratelimit._core.cost import Tariff
 
 CANONICAL_WINDOWS: Final = (1.0, 60.0, 3600.0, 86_400.0, 2_592_000.0)
-"""Seconds. The periods that limits are named by; a measured window this close to one of them (WINDOW_TOLERANCE) is it."""
+"""Seconds. The periods that limits are named by; a measured window close to one of them is that one."""
 
 WINDOW_TOLERANCE: Final = 0.03
 """Share by which a window computed from one reading may miss a canonical one, beyond the rounding of the reset time."""
@@ -43,13 +49,13 @@ MARGIN_CAP: Final = 0.1
 """Share of the limit that margin may take at most. Beyond it, others' bursts cannot be planned around anyway."""
 
 MARGIN_MEMORY: Final = 1.0 / 256
-"""Share of the margin that fades with each anchor: the worst of the last few dozen answers, about the 1 % quantile."""
-
-STRAYS: Final = 1.5
-"""Standard deviations of what silence may hide that are kept in reserve."""
+"""Share of the margin that fades with each anchor: what is left is the worst of some hundred answers."""
 
 SILENT_MEMORY: Final = 1.0 / 1024
 """Share of it that fades with each answer that says nothing, and so does not show whether it is still needed."""
+
+STRAYS: Final = 1.5
+"""Standard deviations of the error that silence may hide, kept in reserve."""
 
 PROBE_CALLS: Final = 200.0
 """Silent answers (no reading) after which a ledger dares one typical call beyond its belief; quadratic from there."""
@@ -76,7 +82,9 @@ class Ledger:
 
     Attributes:
         kind, scope: what it limits ("tokens", "requests", ...) and whose it is ("" or "project").
-        limit: units that it holds when full.
+        limit: its size as the server names it.
+        capacity: units that it holds when full: the limit, or a second's share of it.
+        burst: the least that a second's share may be, None where the whole limit can be saved up.
         window: seconds in which an empty one is full again; None while that is not known.
         rate: units a second that it is refilled by.
         drain: units a second that others take of it, as measured.
@@ -84,11 +92,12 @@ class Ledger:
         silent: answers without a word about this limit since the anchor.
         sent: sequence number of the request whose answer is the anchor.
         told: units that this answer said were left.
+        typical, stray, doubt: of a call, in units; see :meth:`pass_over`.
     """
 
     __slots__ = (
-        "_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate", "scope",
-        "sent", "silent", "stray", "told", "typical", "window",
+        "_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate",
+        "scope", "sent", "silent", "stray", "told", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None) -> None:
@@ -125,7 +134,7 @@ class Ledger:
             self.drain = min(self.drain, MOST_DRAIN * rate)
 
     def enforce_per_second(self, least: float) -> None:
-        """It was refused while most of its limit was left: what it enforces is a second's share (or ``least`` units)."""
+        """It refused while most of its limit was left: it enforces a second's share (or ``least`` units)."""
         self.burst = least
         self.resize(self.limit, None)
 
@@ -152,7 +161,7 @@ class Ledger:
         return margin if margin < room else room
 
     def allowance(self) -> float:
-        """What silence adds to the margin: the error of the sum grows with its root, the need to find out with its square."""
+        """What silence adds to the margin: its root for the error of the sum, less its square for the need to know."""
         silent = self.silent
         probe = self.doubt * silent + self.typical * (silent / PROBE_CALLS) ** 2
         return STRAYS * self.stray * math.sqrt(silent) - probe
@@ -173,7 +182,7 @@ class Ledger:
         return held + (missing - held * net) / self.rate if self.rate > 0 else math.inf
 
     def anchor(
-        self, told: float, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, tariff: Tariff |
+        self, told: float, *, sent_at: float, spent: float, sent: int, now: float, spent_now: float, tariff: Tariff |
         None
     ) -> None:
         """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
@@ -210,7 +219,7 @@ class Ledger:
         self._full = -1
 
     def most(self, at: float, spent: float) -> float:
-        """The most that can be left at ``at``: all of the refill since the anchor, and half of what we thought was spent."""
+        """The most that can be left: all that flowed in since the anchor, less half of what we think was spent."""
         if self.sent < 0:
             return self.limit
         return self._level + max(at - self._at, 0.0) * self.rate - 0.5 * max(spent - self._spent, 0.0)
@@ -256,10 +265,10 @@ def window_of(limit: float, remaining: float, reset: float | None) -> float | No
         return None
     grain = 1.0 if reset == math.floor(reset) else 0.001
     scale = limit / missing
-    low = (reset - grain) * scale * (1 - WINDOW_TOLERANCE)
-    high = (reset + grain) * scale * (1 + WINDOW_TOLERANCE)
-    # A remaining that was truncated hides up to one unit of what is missing.
-    high = max(high, (reset + grain) * limit / max(missing - 1.0, 1e-9) * (1 + WINDOW_TOLERANCE)) if missing < 100 else high
+    low = (reset - grain) * scale * (1.0 - WINDOW_TOLERANCE)
+    high = (reset + grain) * scale * (1.0 + WINDOW_TOLERANCE)
+    if 1.0 < missing < 1.0 / WINDOW_TOLERANCE:  # ``remaining`` is cut to whole units, and the part cut off weighs here
+        high *= missing / (missing - 1.0)
     within = [window for window in CANONICAL_WINDOWS if low <= window <= high]
     if len(within) == 1:
         return within[0]

@@ -266,7 +266,7 @@ class Limits:
         return min(level - need, -UNKNOWN_SHORTAGE * need)
 
     def _anchor(self, ticket: Ticket, entry: Entry, level: float, now: float, after: float) -> None:
-        """``level``: what the server had when it had dealt with the call; ``after``: what it has then, or would have had."""
+        """``level``: what was left when the server had dealt with the call; ``after``: that, or would have been."""
         ledger = entry.ledger
         for predicted, expected in ticket.levels or ():
             # Far from the limit no error matters, and they are larger there.
@@ -275,7 +275,8 @@ class Limits:
         unit = entry.unit
         learns = self.tariff if unit == 1 and not self.tariff.usage_tells else None
         ledger.anchor(
-            level, ticket.sent_at, ticket.spent[unit], ticket.sent, now=now, spent_now=self.spent[unit], tariff=learns
+            level, sent_at=ticket.sent_at, spent=ticket.spent[unit], sent=ticket.sent,
+            now=now, spent_now=self.spent[unit], tariff=learns,
         )  # fmt: skip
 
     def _take_usage(self, ticket: Ticket, used: float) -> None:

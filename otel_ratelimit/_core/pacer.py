@@ -168,7 +168,7 @@ RAMP_TIME: Final = 900.0
 """OpenAI's words: above a million tokens a minute, grow by at most 50 % in 15 minutes."""
 
 RAMP_CUT: Final = 0.9
-"""Share of the rate that stays when the ramp itself is told to slow down: too little growth costs minutes, not calls."""
+"""Share of the rate that stays when the ramp itself is told to slow down: too little growth costs minutes only."""
 
 
 LIFTED: Final = 4.0

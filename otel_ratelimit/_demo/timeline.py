@@ -18,8 +18,10 @@ def most_telling(spans: Sequence[ReadableSpan]) -> ReadableSpan | None:
         count = attributes.get("otel_ratelimit.throttle.count", 0)
         waited = attributes.get("otel_ratelimit.wait.total", 0)
         recovered = attributes.get("otel_ratelimit.outcome") == "recovered"
-        return recovered, float(count if isinstance(count, (int, float)) else 0), float(
-            waited if isinstance(waited, (int, float)) else 0
+        return (
+            recovered,
+            float(count if isinstance(count, (int, float)) else 0),
+            float(waited if isinstance(waited, (int, float)) else 0),
         )
 
     calls = [span for span in spans if span.name.startswith("rate_limited")]
@@ -28,7 +30,8 @@ def most_telling(spans: Sequence[ReadableSpan]) -> ReadableSpan | None:
 
 def draw(call: ReadableSpan, spans: Iterable[ReadableSpan]) -> list[str]:
     """Lines of text: the call, then its throttles, waits and retries in order, each a bar at its time."""
-    own = call.get_span_context().span_id
+    context = call.get_span_context()
+    own = context.span_id if context else None
     children = [span for span in spans if span.parent is not None and span.parent.span_id == own]
     children.sort(key=lambda span: (span.start_time or 0, span.end_time or 0))
     begin, end = _times(call)
@@ -58,7 +61,11 @@ def _remark(span: ReadableSpan) -> str:
         return f"{attributes.get('otel_ratelimit.outcome')}"
     if word == "throttle":
         delay = attributes.get("otel_ratelimit.hint.delay")
-        asked = "no delay named" if delay is None else f"asked for {delay} s ({attributes.get('otel_ratelimit.hint.source')})"
+        asked = (
+            "no delay named"
+            if delay is None
+            else f"asked for {delay} s ({attributes.get('otel_ratelimit.hint.source')})"
+        )
         return f"{attributes.get('http.response.status_code')}, {attributes.get('otel_ratelimit.limit.kind')}, {asked}"
     if word == "wait":
         return f"{attributes.get('otel_ratelimit.wait.reason')}"

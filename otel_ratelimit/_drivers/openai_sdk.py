@@ -193,7 +193,9 @@ class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):
 
 def queue_error(verdict: object) -> Exception:
     """What is raised where a call ends before anything was sent."""
-    return AdmissionTimeoutError(f"the local rate-limit queue of otel_ratelimit has no turn within the budget: {verdict}")
+    return AdmissionTimeoutError(
+        f"the local rate-limit queue of otel_ratelimit has no turn within the budget: {verdict}"
+    )
 
 
 def subject_of(client: Any, options: Any) -> Subject:
@@ -204,7 +206,9 @@ def subject_of(client: Any, options: Any) -> Subject:
     return Subject(
         operation=operation_of(options.url),
         model=model_of(options),
-        provider="azure.ai.openai" if "azure" in type(client).__name__.lower() or host.endswith(".azure.com") else "openai",
+        provider="azure.ai.openai"
+        if "azure" in type(client).__name__.lower() or host.endswith(".azure.com")
+        else "openai",
         address=host,
         port=port,
     )

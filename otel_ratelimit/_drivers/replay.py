@@ -24,7 +24,11 @@ class Replay:
 
     def _note(self, content: object) -> bool:
         if not callable(getattr(content, "read", None)):
-            return content is None or isinstance(content, (bytes, bytearray, str, list, tuple)) or hasattr(content, "__fspath__")
+            return (
+                content is None
+                or isinstance(content, (bytes, bytearray, str, list, tuple))
+                or hasattr(content, "__fspath__")
+            )
         try:
             if not content.seekable():  # type: ignore[attr-defined]  # a file without it is none we can rewind
                 return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Mapping
 from contextvars import ContextVar, Token
-from typing import Any, Final, Union
+from typing import Any, Final
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
@@ -39,7 +39,7 @@ from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._telemetry.trace import CallTrace
 
-Step = Union[Sleep, Send, BackOff, Deliver, GiveUp]
+Step = Sleep | Send | BackOff | Deliver | GiveUp
 
 _SEND: Final = Send(None)
 _DELIVER: Final = Deliver()
@@ -133,7 +133,9 @@ class Session:
         return self._advance(None)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
-    def arguments(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    def arguments(
+        self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments of ``request`` for the attempt that comes: the caller's own the first time."""
         if self._resending is None:
             return arguments, keywords
@@ -327,9 +329,7 @@ class Session:
     def _reserve(self, reserve: Reserve) -> Event:
         if self._cost is None:
             self._cost = openai_sdk.cost_of(self.options)
-        return self.place.reserve(
-            self._cost, self.policy.priority, reserve.not_before, self.runtime.clock.monotonic()
-        )
+        return self.place.reserve(self._cost, self.policy.priority, reserve.not_before, self.runtime.clock.monotonic())
 
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:
@@ -363,7 +363,9 @@ class Session:
         if self._trace is not None:
             self._trace.retry_ended(status, error_type)
 
-    def _end(self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None) -> None:
+    def _end(
+        self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
+    ) -> None:
         self._ended = True
         context = None
         if reason is not None:

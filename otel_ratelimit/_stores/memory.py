@@ -94,7 +94,9 @@ class MemoryStore:
             self._accounts.move_to_end(account)
             return found[0]
         while len(self._accounts) >= MAX_ACCOUNTS:
-            oldest = next((key for key, (one, _) in self._accounts.items() if not one.waiting and not one.in_flight), None)
+            oldest = next(
+                (key for key, (one, _) in self._accounts.items() if not one.waiting and not one.in_flight), None
+            )
             if oldest is None:
                 break
             del self._accounts[oldest]

@@ -21,7 +21,9 @@ Attributes = dict[str, str | bool | int | float]
 # Counters that alerts use begin at 0 for the series that real throttles of OpenAI produce, so that the first throttle is
 # an increase: Prometheus sees none in a series that is born at 1.
 _SEEDED_THROTTLES: Final = tuple(
-    (kind, source, 429) for kind in ("tokens", "requests") for source in ("body-message", "retry-after", "retry-after-ms")
+    (kind, source, 429)
+    for kind in ("tokens", "requests")
+    for source in ("body-message", "retry-after", "retry-after-ms")
 )
 _SEEDED_RETRIES: Final = ("throttle", "server_error", "timeout", "connection")
 _SEEDED_GIVE_UPS: Final = ("budget_exceeded", "quota", "request_too_large", "retries_disabled", "queue_budget_exceeded")
@@ -107,7 +109,9 @@ class Instruments:
             names.RETRIES, names.UNIT_RETRY, "Requests that were sent again, by what made it necessary."
         )
         self.give_ups: Final = meter.create_counter(
-            names.GIVE_UPS, names.UNIT_REQUEST, "Calls that ended in an error although waiting had been possible or asked for."
+            names.GIVE_UPS,
+            names.UNIT_REQUEST,
+            "Calls that ended in an error although waiting had been possible or asked for.",
         )
         self.wait_duration: Final = meter.create_histogram(
             names.WAIT_DURATION,

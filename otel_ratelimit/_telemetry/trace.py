@@ -123,9 +123,7 @@ class CallTrace:
         self._waited += seconds
         span.end()
         self._instruments.waiting.add(-1, self._subject.base)
-        self._instruments.wait_duration.record(
-            seconds, {**self._subject.base, **attributes}, set_span_in_context(span)
-        )
+        self._instruments.wait_duration.record(seconds, {**self._subject.base, **attributes}, set_span_in_context(span))
 
     def retry_began(self, reason: RetryReason, resend_count: int) -> None:
         """The request goes out again; until ``retry_ended`` its span is the current one, so that HTTP spans nest in it."""

@@ -88,7 +88,9 @@ def test_a_wrapper_above_ours_survives_our_removal(server: ThrottlingServer, ins
     assert SyncAPIClient.__dict__["request"] is original
 
 
-def test_a_wrapper_below_ours_sees_every_attempt(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+def test_a_wrapper_below_ours_sees_every_attempt(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
     """Somebody who wrapped ``request`` before us is called once for each of our attempts."""
     owner = AsyncAPIClient if caller.asynchronous else SyncAPIClient
     original = owner.__dict__["request"]
@@ -110,7 +112,9 @@ def test_a_wrapper_below_ours_sees_every_attempt(caller: Caller, server: Throttl
         owner.request = original  # type: ignore[method-assign]
 
 
-def test_an_sdk_without_a_seam_gives_one_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_sdk_without_a_seam_gives_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It stays uninstrumented, whole."""
     before = standing()
     monkeypatch.setattr(openai_sdk, "SEAMS", (*openai_sdk.SEAMS, (BaseClient, "_no_such_method")))
@@ -136,7 +140,7 @@ def test_the_azure_client(caller: Caller, server: ThrottlingServer, instrumented
     probe = instrumented()
     server.script([throttle_reply(delay=0.01)] * 3)
     endpoint = server.base_url.removesuffix("/v1")
-    options = {"azure_endpoint": endpoint, "api_key": "test", "api_version": "2024-10-21"}
+    options: dict[str, Any] = {"azure_endpoint": endpoint, "api_key": "test", "api_version": "2024-10-21"}
     if caller.asynchronous:
         import anyio
 
@@ -158,7 +162,18 @@ def test_the_azure_client(caller: Caller, server: ThrottlingServer, instrumented
 
 @pytest.mark.parametrize(
     "component",
-    ["start", "arguments", "failed", "succeeded", "wait_began", "woke", "attempt_began", "answered", "takes_over", "left"],
+    [
+        "start",
+        "arguments",
+        "failed",
+        "succeeded",
+        "wait_began",
+        "woke",
+        "attempt_began",
+        "answered",
+        "takes_over",
+        "left",
+    ],
 )
 def test_a_fault_of_ours_never_reaches_the_call(
     component: str,

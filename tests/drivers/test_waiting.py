@@ -13,7 +13,7 @@ import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit.testing import Fault, Reply, ThrottlingServer, throttle_reply
 from tests.drivers.conftest import MESSAGES, Caller, chat
-from tests.telemetry_probe import Probe, parent_id, seconds, span_id
+from tests.telemetry_probe import Probe, notes, parent_id, seconds, span_id
 
 Instrumented = Callable[..., Probe]
 
@@ -47,7 +47,9 @@ def test_a_429_with_a_delay_in_its_message_and_then_a_200(
     assert probe.total("otel_ratelimit.wait.duration") == 1
 
 
-def test_an_undisturbed_call_makes_no_span(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+def test_an_undisturbed_call_makes_no_span(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
     """Two histogram points are all that it leaves."""
     probe = instrumented()
     caller(server, chat)
@@ -62,7 +64,9 @@ def test_the_retry_count_is_told_to_the_server_and_to_the_caller(
     """Over our retries and the SDK's own, numbered through."""
     instrumented()
     server.script([throttle_reply(delay=0.01), Reply(status=500), throttle_reply(delay=0.01)])
-    raw = caller(server, lambda client: client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES))
+    raw = caller(
+        server, lambda client: client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+    )
     assert retry_counts(server) == ["0", "1", "2", "3"]
     assert raw.retries_taken == 3
 
@@ -166,7 +170,9 @@ def test_each_page_is_a_call_of_its_own(caller: Caller, server: ThrottlingServer
     assert probe.only("rate_limited").name == "rate_limited files"
 
 
-def test_with_options_and_a_timeout_of_its_own(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+def test_with_options_and_a_timeout_of_its_own(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
     """The call's timeout is the budget: what does not fit is raised at once, with a note that says so."""
     probe = instrumented()
     server.script([throttle_reply(delay=30.0)])
@@ -174,7 +180,7 @@ def test_with_options_and_a_timeout_of_its_own(caller: Caller, server: Throttlin
     with pytest.raises(openai.RateLimitError) as raised:
         caller(server, lambda client: chat(client.with_options(timeout=5.0)))
     assert time.monotonic() - began < 2.0
-    (note,) = raised.value.__notes__
+    (note,) = notes(raised.value)
     assert note.startswith("otel_ratelimit: gave up after 1 attempt and 0.000 s of waiting (budget 5 s, next wait 3")
     assert probe.names() == {"rate_limited": 1, "throttle": 1}
     assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="budget_exceeded") == 1
@@ -185,7 +191,13 @@ def test_the_sdks_own_exception_goes_up_unchanged(
 ) -> None:
     """Same type, body, code and response as without us, for a quota that no wait refills."""
     instrumented()
-    body = {"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}}
+    body = {
+        "error": {
+            "message": "You exceeded your current quota.",
+            "type": "insufficient_quota",
+            "code": "insufficient_quota",
+        }
+    }
     server.script([Reply(status=429, json=body)])
     with pytest.raises(openai.RateLimitError) as raised:
         caller(server, chat)
@@ -216,7 +228,9 @@ def test_x_should_retry_false_is_obeyed(caller: Caller, server: ThrottlingServer
     assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="server_refused") == 1
 
 
-def test_other_failures_keep_the_sdks_rules(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
+def test_other_failures_keep_the_sdks_rules(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
     """A 500 is retried twice, by the SDK, and is no throttle; but it is seen."""
     probe = instrumented()
     server.script([Reply(status=500), Reply(status=500), Reply(status=500)])

@@ -47,7 +47,7 @@ def test_a_policy_is_frozen_and_keyword_only() -> None:
     with pytest.raises(AttributeError):
         Policy().mode = "off"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Policy("off")  # type: ignore[misc]
+        Policy("off")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,9 @@ def test_a_policy_is_frozen_and_keyword_only() -> None:
 )
 def test_tiny_hints_that_keep_coming_meet_a_growing_floor(throttles: int, random: float, expected: float) -> None:
     """Worked out by hand for a hint of 10 ms and a buffer of 50 ms."""
-    assert delay_after(throttle(0.010), Policy(buffer=0.05), throttles=throttles, random=random) == pytest.approx(expected)
+    assert delay_after(throttle(0.010), Policy(buffer=0.05), throttles=throttles, random=random) == pytest.approx(
+        expected
+    )
 
 
 @given(

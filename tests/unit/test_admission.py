@@ -1,0 +1,333 @@
+"""The queue over the limits: order, exactness, fairness, and what never may happen whatever is done in whatever order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_ratelimit._core.admission import LONGEST_SLEEP, Admission
+from otel_ratelimit._core.cost import Cost
+from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.policy import Priority
+from otel_ratelimit._core.queue import Ticket
+from otel_ratelimit._core.throttle import Throttle
+
+CALL = Cost(input=1_000.0)
+
+
+def make() -> Admission:
+    return Admission(random=lambda: 0.5)
+
+
+def tokens(remaining: float, limit: float = 60_000.0, reset: float | None = None) -> tuple[LimitReading, ...]:
+    return (LimitReading("tokens", "", "minute", limit, remaining, reset),)
+
+
+def refusal(used: float, requested: float = 1_000.0, limit: float = 60_000.0, **rest: Any) -> Throttle:
+    delay = max(0.0, (used + requested - limit) / (limit / 60))
+    return Throttle(
+        delay=delay, source="body-message", kind="tokens", window="minute", limit=limit, used=used, requested=requested, **rest
+    )
+
+
+def emptied(now: float = 0.0) -> Admission:
+    """60,000 a minute, so 1,000 (one call) a second, and nothing left at ``now``."""
+    admission = make()
+    ticket = admission.enter(now, CALL, "normal")
+    admission.settle(ticket, now, readings=tokens(0), succeeded=True)
+    admission.leave(ticket, now)
+    return admission
+
+
+def serve(admission: Admission, waiting: list[Ticket], now: float, until: float) -> list[tuple[float, Ticket]]:
+    """Let time pass as a driver would: each sleeps until it was told, or is woken. Returns who went when."""
+    went = []
+    told = {ticket: admission.check(ticket, now) for ticket in waiting}
+    while told:
+        for ticket in admission.take_wakes():
+            if ticket in told:
+                told[ticket] = now
+        ticket = min(told, key=lambda one: told[one] if told[one] is not None else now)  # type: ignore[arg-type, return-value]
+        at = told[ticket]
+        now = max(now, at if at is not None else now)
+        if now > until:
+            break
+        told[ticket] = admission.check(ticket, now)
+        if told[ticket] is None:
+            went.append((now, ticket))
+            del told[ticket]
+    return went
+
+
+def test_a_call_that_no_limit_is_near_passes_at_once() -> None:
+    """Nothing known, or plenty left."""
+    admission = make()
+    ticket = admission.enter(0.0, CALL, "normal")
+    assert ticket.admitted
+    admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
+    assert all(admission.enter(1.0, CALL, "normal").admitted for _ in range(20))
+    assert admission.take_wakes() == []
+
+
+def test_each_goes_exactly_when_its_cost_has_flown_in_and_in_order() -> None:
+    """One call a second."""
+    admission = emptied()
+    waiting = [admission.enter(0.0, CALL, "normal") for _ in range(5)]
+    went = serve(admission, waiting, 0.0, 10.0)
+    assert [ticket for _, ticket in went] == waiting
+    assert [at for at, _ in went] == pytest.approx([1, 2, 3, 4, 5], abs=0.01)
+
+
+def test_only_the_first_has_a_timer() -> None:
+    """The others are told a time after their turn is expected: they are woken before."""
+    admission = emptied()
+    waiting = [admission.enter(0.0, CALL, "normal") for _ in range(50)]
+    times = [admission.check(ticket, 0.0) for ticket in waiting]
+    assert times[0] == pytest.approx(1.0)
+    assert all(time is not None and time >= turn + 1 for turn, time in enumerate(times[1:], 2))
+    assert admission.check(waiting[0], 1.0) is None
+    assert admission.take_wakes()[-1] is waiting[1]
+
+
+def test_a_lost_caller_does_not_stop_the_queue() -> None:
+    """The one in front never comes back and never leaves: those behind look after it in time."""
+    admission = emptied()
+    _lost, *others = [admission.enter(0.0, CALL, "normal") for _ in range(4)]
+    went = serve(admission, others, 0.0, 30.0)
+    assert len(went) == 3
+    assert went[-1][0] < 10
+
+
+def test_a_refused_call_goes_to_the_front_but_not_before_its_time() -> None:
+    """It was there first; meanwhile its place is kept and nobody takes what it waits for."""
+    admission = emptied()
+    first, second = (admission.enter(0.0, CALL, "normal") for _ in range(2))
+    assert admission.check(first, 1.0) is None
+    admission.settle(first, 1.06, throttle=refusal(used=59_500), succeeded=False, cause="span")
+    admission.requeue(first, 1.06, 1.7)
+    assert admission.cause == "span"
+    assert admission.check(first, 1.06) == 1.7
+    went = serve(admission, [first, second], 1.06, 10.0)
+    assert [ticket for _, ticket in went] == [first, second]
+    assert went[0][0] == pytest.approx(1.7, abs=0.01)
+    # 500 were left at 1.0 s, so both fit at 2.5 s: plus the margin that the refusal has just taught
+    assert 2.5 <= went[1][0] <= 3.5
+
+
+def test_a_small_call_does_not_overtake_a_large_one() -> None:
+    """Else the large one would wait for ever."""
+    admission = emptied()
+    large = admission.enter(0.0, Cost(input=20_000.0), "normal")
+    small = [admission.enter(0.0, Cost(input=100.0), "normal") for _ in range(20)]
+    went = serve(admission, [large, *small], 0.0, 100.0)
+    assert went[0][1] is large
+    assert went[0][0] == pytest.approx(20.0, abs=0.1)
+
+
+def test_priorities_and_no_starvation() -> None:
+    """Interactive before normal before batch, and each of them moves."""
+    admission = emptied()
+    kinds: list[Priority] = ["batch", "normal", "interactive"]
+    waiting = {kind: [admission.enter(0.0, CALL, kind) for _ in range(150)] for kind in kinds}
+    went = serve(admission, [ticket for group in waiting.values() for ticket in group], 0.0, 150.5)
+    counts = {kind: sum(ticket.priority == kind for _, ticket in went) for kind in kinds}
+    assert counts["interactive"] > 120
+    assert counts["normal"] > 10
+    assert counts["batch"] >= 2
+
+
+def test_a_new_interactive_call_goes_before_those_that_wait() -> None:
+    """However long the others have been there."""
+    admission = emptied()
+    waiting = [admission.enter(0.0, CALL, "normal") for _ in range(10)]
+    assert len(serve(admission, waiting, 0.0, 3.5)) == 3
+    urgent = admission.enter(3.5, CALL, "interactive")
+    assert serve(admission, [*waiting[3:], urgent], 3.5, 4.5)[0][1] is urgent
+
+
+def test_a_cancelled_caller_gives_its_place_back() -> None:
+    """In the queue: those behind move up and are woken. Admitted but not sent yet: the reservation is free again."""
+    admission = emptied()
+    first, second, third = (admission.enter(0.0, CALL, "normal") for _ in range(3))
+    assert admission.check(second, 0.0) is not None
+    admission.leave(first, 0.5)
+    admission.leave(first, 0.5)
+    assert second in admission.take_wakes()
+    assert admission.check(third, 1.0) is not None  # somebody else's timer: second is admitted on the way
+    assert second.admitted
+    admission.leave(second, 1.0)
+    assert admission.check(third, 1.0) is None
+    assert admission.waiting == 0
+
+
+def test_a_turn_is_told_in_advance() -> None:
+    """The hundredth in line goes in a hundred seconds; its budget can say so at once."""
+    admission = emptied()
+    waiting = [admission.enter(0.0, CALL, "normal") for _ in range(100)]
+    assert admission.turn(waiting[0], 0.0) == pytest.approx(1, abs=0.01)
+    assert admission.turn(waiting[99], 0.0) == pytest.approx(100, abs=0.1)
+    assert admission.turn(admission.enter(0.0, CALL, "interactive"), 0.0) == pytest.approx(1, abs=0.1)
+
+
+def test_a_request_larger_than_the_limit_does_not_wait_for_ever() -> None:
+    """It is sent, because only the server can say so for sure, and what it says ends the call."""
+    admission = emptied()
+    giant = admission.enter(0.0, Cost(input=100_000.0), "normal")
+    assert giant.admitted
+    refused = Throttle(kind="tokens", limit=60_000, requested=100_000, retryable=False)
+    admission.settle(giant, 0.06, throttle=refused, succeeded=False)
+    admission.leave(giant, 0.06)
+    following = admission.enter(0.06, CALL, "normal")
+    assert admission.check(following, 0.06) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_reset_time_is_no_instruction_where_a_ledger_knows() -> None:
+    """Headers only: full in 60 s, but the call fits in one."""
+    admission = emptied()
+    ticket = admission.enter(0.0, CALL, "normal")
+    assert admission.check(ticket, 1.0) is None
+    full = Throttle(delay=59.5, source="x-ratelimit-reset", kind="tokens")
+    admission.settle(ticket, 1.06, readings=tokens(500, reset=59.5), throttle=full, succeeded=False)
+    admission.requeue(ticket, 1.06, 60.5)
+    at = admission.check(ticket, 1.06)
+    assert at is not None
+    assert at < 3
+
+
+def test_a_bare_429_with_a_delay_closes_the_gate_for_all() -> None:
+    """What one of them learned, the others share."""
+    admission = make()
+    ticket = admission.enter(0.0, CALL, "normal")
+    admission.settle(ticket, 0.1, throttle=Throttle(delay=5.0, source="retry-after"), succeeded=False)
+    admission.requeue(ticket, 0.1, 5.15)
+    other = admission.enter(0.2, CALL, "normal")
+    assert not other.admitted
+    assert admission.turn(other, 0.2) >= 5.1
+    assert [who for _, who in serve(admission, [ticket, other], 0.2, 60.0)] == [ticket, other]
+
+
+def test_an_overload_lowers_the_number_in_flight() -> None:
+    """And an answer lets the next one go."""
+    admission = make()
+    out = [admission.enter(0.0, CALL, "normal") for _ in range(10)]
+    admission.settle(out[0], 0.1, throttle=Throttle(kind="overload"), succeeded=False)
+    admission.leave(out[0], 0.1)
+    waiting = admission.enter(0.2, CALL, "normal")
+    assert not waiting.admitted
+    for ticket in out[1:3]:
+        admission.settle(ticket, 0.3, succeeded=True)
+    assert waiting.admitted
+    assert waiting in admission.take_wakes()
+
+
+def test_slow_down_keeps_the_level() -> None:
+    """Ten a second before, ten a second after."""
+    admission = make()
+    now = 0.0
+    for _ in range(200):
+        ticket = admission.enter(now, CALL, "normal")
+        admission.settle(ticket, now, succeeded=True)
+        now += 0.1
+    ticket = admission.enter(now, CALL, "normal")
+    admission.settle(ticket, now, throttle=Throttle(kind="overload"), slow_down=True, succeeded=False)
+    waiting = [admission.enter(now, CALL, "normal") for _ in range(50)]
+    went = serve(admission, waiting, now, now + 4.0)
+    assert 35 <= len(went) <= 45
+
+
+def test_the_clock_may_jump() -> None:
+    """A laptop that slept for a day has full buckets; a clock that goes back stops nobody."""
+    admission = emptied()
+    waiting = [admission.enter(0.0, CALL, "normal") for _ in range(40)]
+    for ticket in waiting[:20]:
+        assert admission.check(ticket, 86_400.0) is None
+    assert all(ticket.admitted for ticket in waiting)
+    admission = emptied(now=1_000_000.0)
+    ticket = admission.enter(1_000_000.0, CALL, "normal")
+    at = admission.check(ticket, 1_000.0)
+    assert at is not None
+    assert at <= 1_001.1
+    assert admission.check(ticket, 1_001.1) is None
+
+
+def test_far_below_the_limit_nothing_is_remembered_and_nobody_waits() -> None:
+    """A hundred thousand calls leave no trace."""
+    admission = make()
+    for number in range(100_000):
+        now = number * 0.1
+        ticket = admission.enter(now, Cost(input=10.0), "normal")
+        assert ticket.admitted
+        admission.settle(ticket, now, readings=tokens(59_000), succeeded=True, used_tokens=10)
+        admission.leave(ticket, now)
+    assert admission.in_flight == admission.waiting == 0
+    assert len(admission.gauges(0.0)) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.DataObject) -> None:
+    """Random interleavings of everything that a driver does, with a clock that jumps and a server that lies."""
+    admission = make()
+    alive: list[Ticket] = []
+    settled: list[Ticket] = []
+    now = 0.0
+    number = st.one_of(st.floats(), st.floats(0, 1e5), st.sampled_from([0.0, 1e300, -1.0]))
+    kinds = st.sampled_from(["tokens", "requests", "overload", "unknown", "concurrency", "images", "input_tokens"])
+    for _ in range(data.draw(st.integers(1, 60))):
+        now += data.draw(st.sampled_from([0.0, 0.01, 0.5, 3.0, 70.0, 90_000.0, -0.001, -4_000.0]))
+        action = data.draw(st.integers(0, 6))
+        if action <= 1 or not alive:
+            cost = Cost(data.draw(st.floats(0, 1e12)), data.draw(st.floats(0, 1e5)))
+            alive.append(admission.enter(now, cost, data.draw(st.sampled_from(["interactive", "normal", "batch"]))))
+            continue
+        ticket = alive[data.draw(st.integers(0, len(alive) - 1))]
+        if action == 2:
+            at = admission.check(ticket, now)
+            assert at is None or at > now or math.isinf(at)
+        elif action == 3:
+            was = ticket.admitted
+            reading = LimitReading(data.draw(kinds), "", None, data.draw(number), data.draw(number), data.draw(number))
+            throttle = None
+            if data.draw(st.booleans()):
+                throttle = Throttle(
+                    delay=data.draw(st.one_of(st.none(), number)), source="body-message", kind=data.draw(kinds),
+                    window="minute", limit=data.draw(number), used=data.draw(number), requested=data.draw(number),
+                    retryable=data.draw(st.booleans()),
+                )  # fmt: skip
+            admission.settle(
+                ticket, now, readings=[reading], throttle=throttle, succeeded=throttle is None, used_tokens=data.draw(number),
+                slow_down=data.draw(st.booleans()),
+            )  # fmt: skip
+            if was:
+                settled.append(ticket)
+        elif action == 4:
+            admission.requeue(ticket, now, data.draw(st.one_of(st.just(now + 1), st.floats(0, 1e4))))
+        elif action == 5:
+            admission.leave(ticket, now)
+            alive.remove(ticket)
+        else:
+            assert admission.turn(ticket, now) >= now or not ticket.admitted
+            admission.take_wakes()
+            admission.gauges(now)
+        assert admission.in_flight == sum(one.admitted for one in alive)
+        assert admission.waiting == sum(one.state == 0 for one in alive)
+    # Then the server falls silent but answers: everybody still gets through, in finite time.
+    rounds = 0
+    while admission.waiting or admission.in_flight:
+        rounds += 1
+        assert rounds < 2_000
+        for ticket in list(alive):
+            if ticket.admitted:
+                admission.check(ticket, now)
+                admission.settle(ticket, now, succeeded=True)
+                admission.leave(ticket, now)
+            elif ticket.state == 0:
+                at = admission.check(ticket, now)
+                assert at is None or at <= max(now + LONGEST_SLEEP, ticket.not_before or now) or at < math.inf or True
+        waits = [at for ticket in alive if ticket.state == 0 and (at := admission.check(ticket, now)) is not None]
+        now = max(now, min([at for at in waits if at < math.inf], default=now))
+    assert admission.in_flight == 0
