@@ -39,6 +39,9 @@ MAX_DEPTH: Final = 12
 MAX_COST: Final = 1e12
 """Tokens. No call costs more; keeps sums finite whatever a body says."""
 
+LEAST_COST: Final = 1e-3
+"""Tokens. Less than this teaches nothing about a ratio."""
+
 _OUTPUT_LIMITS: Final = frozenset(("max_completion_tokens", "max_tokens", "max_output_tokens"))
 # Where the text stands, over chat/completions, completions, responses, embeddings, images, audio and moderations.
 _TEXT_FIELDS: Final = frozenset(
@@ -177,7 +180,7 @@ class _Ratio:
 
     def learn(self, expected: float, charged: float) -> None:
         """One call that was expected to take ``expected`` was charged ``charged``."""
-        if not 0 < expected <= MAX_COST or not 0 <= charged <= MAX_COST:
+        if not LEAST_COST <= expected <= MAX_COST or not 0 <= charged <= MAX_COST:
             return
         if self.samples:
             stray = min(1.0, (charged / expected / max(self.value, 1e-9) - 1.0) ** 2)
@@ -187,7 +190,7 @@ class _Ratio:
 
     def add(self, expected: float, charged: float, calls: float) -> None:
         """Several calls together; says nothing of how far single ones stray."""
-        if 0 < expected <= MAX_COST and 0 <= charged <= MAX_COST:
+        if LEAST_COST <= expected <= MAX_COST and 0 <= charged <= MAX_COST:
             self.expected = self.expected * MEMORY + expected
             self.charged = self.charged * MEMORY + charged
             self.calls = self.calls * MEMORY + calls

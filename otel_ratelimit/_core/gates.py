@@ -93,9 +93,9 @@ class Gates:
         self.sent = sent = self.sent + 1
         self.in_flight += 1
         if now - self._mark_at > RATE_TIME:
-            self._rate = (sent - self._mark_sent) / (now - self._mark_at)
+            self._rate = (sent - 1 - self._mark_sent) / (now - self._mark_at)
             self._mark_at = now
-            self._mark_sent = sent
+            self._mark_sent = sent - 1
         return sent
 
     def take(self, work: float, now: float) -> None:

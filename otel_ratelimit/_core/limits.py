@@ -99,7 +99,8 @@ class Limits:
         gates = self.gates
         if gates.known and not gates.gated:
             return at
-        return max(at, gates.when(self._work_of(needs), now))
+        work = self._work_of(needs)
+        return max(at, gates.when(work if held is None else work + held[0], now))
 
     def reserve(self, ticket: Ticket, needs: Needs, now: float) -> None:
         """The call goes: its share of every limit is taken."""

@@ -38,6 +38,10 @@ PROBE_GROWTH: Final = 0.0004
 """Growth per call beyond that, compounding with the calls since the last refusal. Excess adds up to one call after some
 forty, so that about one call in forty is the probe that is refused."""
 
+MODEST_RATE: Final = 2.0
+"""Calls a second: where next to nothing was sent, what was measured says nothing, and the first pace is no slower than this
+or than the server's own hint (so that a lone call that was told 564 ms is back after 564 ms)."""
+
 LEAST_RATE: Final = 1.0 / 300
 """Calls a second. Every wait stays finite: nobody asks less often than once in five minutes because of this gate."""
 
@@ -96,8 +100,8 @@ class Pacer:
         """
         if not self.on:
             self.on = True
-            self._refused_rate = measured
-            self.rate = max(FIRST_CUT * measured, LEAST_RATE)
+            self._refused_rate = max(measured, MODEST_RATE)
+            self.rate = max(FIRST_CUT * measured, 1.0 / max(until - sent_at, 1.0 / MODEST_RATE))
         elif sent > self._cut:
             elapsed = sent_at - self._last_at
             passed = spent - self._last_spent + 0.5
@@ -113,6 +117,9 @@ class Pacer:
         self._last_at = sent_at
         self._last_spent = spent
         self._level = 0.5 - (spent_now - spent)  # something between nothing and one call was left
+        if spent_now - spent <= 1.0:
+            # Alone in flight, it storms nothing: when its own hint or backoff is over, one call may go.
+            self._level = 1.0 - self.rate * (until - sent_at)
         self._at = sent_at
         self._burst = max(1.0, self.rate * max(BURST_TIME, until - now))
 

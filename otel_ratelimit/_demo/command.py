@@ -123,12 +123,19 @@ def _comparison(plain: traffic.Result, helped: traffic.Result) -> Table:
     table.add_column("")
     table.add_column("openai alone", justify="right")
     table.add_column("with otel_ratelimit", justify="right")
-    for label, value in (
-        ("calls answered", lambda run: f"{run.done} of {run.calls}"),
-        ("calls failed", lambda run: str(run.failed)),
-        ("throttled responses", lambda run: str(run.throttled)),
-        ("slowest call", lambda run: f"{run.slowest:.1f} s"),
-        ("all over after", lambda run: f"{run.seconds:.1f} s"),
-    ):
-        table.add_row(label, value(plain), value(helped))
+    for label, *cells in zip(_LABELS, _cells(plain), _cells(helped), strict=True):
+        table.add_row(label, *cells)
     return table
+
+
+_LABELS = ("calls answered", "calls failed", "throttled responses", "slowest call", "all over after")
+
+
+def _cells(run: traffic.Result) -> tuple[str, ...]:
+    return (
+        f"{run.done} of {run.calls}",
+        str(run.failed),
+        str(run.throttled),
+        f"{run.slowest:.1f} s",
+        f"{run.seconds:.1f} s",
+    )

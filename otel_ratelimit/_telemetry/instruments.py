@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
@@ -143,13 +144,14 @@ class Instruments:
             meter.create_observable_gauge(name, [_observer(levels, kind, field)], unit, what)
 
     def seed(self, subject: SubjectAttributes) -> None:
-        """Start the counters of a subject at 0."""
+        """Start the counters of a subject at 0, in no context: an exemplar of nothing would take a real one's place."""
+        nowhere = Context()
         for kind, source, status in _SEEDED_THROTTLES:
-            self.throttles.add(0, throttle_attributes(subject, kind, source, status))
+            self.throttles.add(0, throttle_attributes(subject, kind, source, status), nowhere)
         for reason in _SEEDED_RETRIES:
-            self.retries.add(0, {**subject.base, names.RETRY_REASON: reason})
+            self.retries.add(0, {**subject.base, names.RETRY_REASON: reason}, nowhere)
         for reason in _SEEDED_GIVE_UPS:
-            self.give_ups.add(0, {**subject.base, names.GIVE_UP_REASON: reason})
+            self.give_ups.add(0, {**subject.base, names.GIVE_UP_REASON: reason}, nowhere)
 
 
 def throttle_attributes(subject: SubjectAttributes, kind: str, source: str | None, status: int) -> Attributes:
