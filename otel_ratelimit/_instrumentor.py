@@ -50,8 +50,8 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         store = MemoryStore(clock.random)
 
         def on_first_call() -> None:
-            if kwargs.get("set_up_sdk"):
-                _setup.set_up(traces=tracer_provider is None, metrics=meter_provider is None)
+            if tracer_provider is None and meter_provider is None:
+                _setup.set_up()
 
         if self._hooks is None:
             type(self)._hooks = Hooks()

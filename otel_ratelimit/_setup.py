@@ -1,7 +1,7 @@
 """Sets the OpenTelemetry SDK up from the standard ``OTEL_*`` variables, late and politely.
 
-Only for ``otel_ratelimit.auto``, only at the first OpenAI call (a program that sets its own provider does so before), only
-where no provider has been set, and only for a signal that the environment asks for. Each signal is set up on its own, by
+Only at the first OpenAI call (a program that sets its own provider does so before), only where no provider has been set or
+handed in, and only for a signal that the environment asks for. Each signal is set up on its own, by
 the functions of the SDK's own configurator (made to be used by distributions), so that samplers, protocols and resources
 mean what OpenTelemetry's documentation says. Log records go through Python's ``logging`` and are left alone.
 """
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from opentelemetry import metrics, trace
 
 Signal = Literal["traces", "metrics"]
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -46,15 +47,11 @@ def provider_is_set(signal: Signal) -> bool:
     return type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
 
 
-def set_up(*, traces: bool = True, metrics: bool = True) -> None:
+def set_up() -> None:
     """Set up what is asked for and not yet set. A failure is logged, names what is missing, and changes nothing else."""
-    wanted: list[Signal] = []
-    if traces:
-        wanted.append("traces")
-    if metrics:
-        wanted.append("metrics")
-    signals = [signal for signal in wanted if asked_for(signal, os.environ) and not provider_is_set(signal)]
-    declarative = os.environ.get("OTEL_CONFIG_FILE") and not any(provider_is_set(signal) for signal in wanted)
+    unset = [signal for signal in SIGNALS if not provider_is_set(signal)]
+    signals = [signal for signal in unset if asked_for(signal, os.environ)]
+    declarative = os.environ.get("OTEL_CONFIG_FILE") and len(unset) == len(SIGNALS)
     if not signals and not declarative:
         return
     try:

@@ -8,4 +8,4 @@ for one, is the SDK set up from the standard ``OTEL_*`` variables (see ``_setup`
 from otel_ratelimit._instrumentor import RateLimitInstrumentor
 
 if not RateLimitInstrumentor().is_instrumented_by_opentelemetry:  # opentelemetry-instrument may have been first
-    RateLimitInstrumentor().instrument(set_up_sdk=True)
+    RateLimitInstrumentor().instrument()

@@ -141,7 +141,7 @@ class Admission:
         limits.gates.in_flight -= 1
         if throttle is not None:
             self._arrive(now)
-            limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down)
+            limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)
             if throttle.retryable:
                 self.cause = cause
         elif not succeeded or not limits.nothing_new(ticket, readings):
@@ -164,6 +164,7 @@ class Admission:
         ticket.told = -1.0
         ticket.needs = self._limits.needs(ticket.cost, ticket.exact)
         ticket.not_before = now if ticket.ignores_reset or not not_before > now else not_before
+        self._limits.gates.stay_closed(ticket.not_before, now)
         self._queue.join(ticket)
         self._pump(now)
 

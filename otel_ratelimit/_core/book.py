@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, MAX_LIMIT, Ledger, window_of
+from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, MAX_LIMIT, MIN_LIMIT, Ledger, window_of
 
 UNITS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3, "images": 0}
 """Which of a call's needs (see ``queue.Needs``) a kind of limit counts."""
@@ -90,7 +90,7 @@ class Book:
         unit = UNITS.get(reading.kind)
         if unit is None or limit is None or remaining is None:
             return None
-        if not 0 < limit <= MAX_LIMIT or not -MAX_LIMIT <= remaining <= MAX_LIMIT:
+        if not MIN_LIMIT <= limit <= MAX_LIMIT or not -MAX_LIMIT <= remaining <= MAX_LIMIT:
             return None
         slot = (reading.kind, reading.scope, reading.window_name)
         entry = self.slots.get(slot)
@@ -123,7 +123,7 @@ class Book:
             told: the entries that the same response's headers were about.
         """
         unit = UNITS.get(kind)
-        if unit is None or not 0 < limit <= MAX_LIMIT:
+        if unit is None or not MIN_LIMIT <= limit <= MAX_LIMIT:
             return None
         seconds = WINDOW_SECONDS.get(window or "")
         found: Entry | None = None

@@ -24,8 +24,15 @@ COLD_DOUBLING: Final = 0.05
 RATE_TIME: Final = 10.0
 """Seconds over which the rate of our own calls is measured, at least; twice that at most."""
 
+LONGEST_BUFFER: Final = 1.0
+"""Seconds by which the refused call's own buffer and jitter may keep the gate closed beyond the server's time."""
+
 LEAST_RATE_TIME: Final = 0.5
 """Seconds. A burst shorter than this is no rate."""
+
+CLOSED_BUFFER: Final = 0.05
+"""Seconds after the time that the server named at which others than the refused call come: delays are cut to a millisecond
+or a second, and the refused call's own buffer (``Policy.buffer``) lets it come no earlier either."""
 
 
 class Gates:
@@ -101,8 +108,10 @@ class Gates:
     def take(self, work: float, now: float) -> None:
         """What is let go amounts to ``work``; only asked for while gated."""
         self.extra += work - 1.0
-        self.pacer.take(now, work)
-        self.ramp.take(now, work)
+        if self.pacer.on:
+            self.pacer.take(now, work)
+        if self.ramp.on:
+            self.ramp.take(now, work)
 
     def served(self, sent: int, now: float, *, waiting: bool) -> None:
         """Request ``sent`` was served; ``waiting``: others would have liked to go, so the rate is really used."""
@@ -119,7 +128,9 @@ class Gates:
         self.gated = True
         self._crowd.overloaded(sent, self.in_flight + 1, self.sent)
 
-    def refused(self, sent: int, sent_at: float, before: float, now: float, delay: float | None) -> None:
+    def refused(
+        self, sent: int, sent_at: float, before: float, now: float, delay: float | None, *, alone: bool
+    ) -> None:
         """Request ``sent`` was refused for a reason that no ledger knows.
 
         Args:
@@ -127,16 +138,22 @@ class Gates:
             before: units of work that were let go before it.
             now: the present.
             delay: seconds for which the server wants nobody, None where it did not say.
+            alone: nobody else is waiting.
         """
         self.gated = True
         until = now
         if delay is not None and 0 <= delay < math.inf:
             until = now + delay
-            self._closed_until = max(self._closed_until, until)
+            self._closed_until = max(self._closed_until, until + CLOSED_BUFFER)
         self.pacer.refused(
             sent_at, before, sent, now=now, spent_now=self.work, last_sent=self.sent,
-            measured=self._measured(now), until=until,
+            measured=self._measured(now), until=until, alone=alone and self.in_flight == 0,
         )  # fmt: skip
+
+    def stay_closed(self, not_before: float, now: float) -> None:
+        """The refused call comes back at ``not_before``, a buffer after the server's time; nobody comes before it."""
+        if now < self._closed_until < not_before:
+            self._closed_until = min(not_before, self._closed_until + LONGEST_BUFFER)
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""

@@ -38,6 +38,10 @@ from otel_ratelimit._core.cost import Tariff
 CANONICAL_WINDOWS: Final = (1.0, 60.0, 3600.0, 86_400.0, 2_592_000.0)
 """Seconds. The periods that limits are named by; a measured window close to one of them is that one."""
 
+SHORTEST_WINDOW: Final = 0.1
+LONGEST_WINDOW: Final = 3_000_000.0
+"""Seconds. What no name fits and is outside of these is no window (a month is the longest that was ever seen)."""
+
 WINDOW_TOLERANCE: Final = 0.03
 """Share by which a window computed from one reading may miss a canonical one, beyond the rounding of the reset time."""
 
@@ -73,8 +77,9 @@ stopped, and finds out. Every wait stays finite that way."""
 MOST_DRAIN: Final = 0.9
 """Share of the refill that drain can take."""
 
+MIN_LIMIT: Final = 1e-6
 MAX_LIMIT: Final = 1e15
-"""No limit is larger; keeps every product of level, rate and time finite."""
+"""No limit is smaller or larger; keeps every product and quotient of level, rate and time finite."""
 
 
 class Ledger:
@@ -182,8 +187,15 @@ class Ledger:
         return held + (missing - held * net) / self.rate if self.rate > 0 else math.inf
 
     def anchor(
-        self, told: float, *, sent_at: float, spent: float, sent: int, now: float, spent_now: float, tariff: Tariff |
-        None
+        self,
+        told: float,
+        *,
+        sent_at: float,
+        spent: float,
+        sent: int,
+        now: float,
+        spent_now: float,
+        tariff: Tariff | None,
     ) -> None:
         """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
 
@@ -272,6 +284,6 @@ def window_of(limit: float, remaining: float, reset: float | None) -> float | No
     within = [window for window in CANONICAL_WINDOWS if low <= window <= high]
     if len(within) == 1:
         return within[0]
-    if within or low <= 0 or high / low > 1.2:
+    if within or low <= 0 or high / low > 1.2 or not SHORTEST_WINDOW < reset * scale < LONGEST_WINDOW:
         return None
     return reset * scale

@@ -31,6 +31,11 @@ UNKNOWN_SHORTAGE: Final = 0.1
 """Share of a refused call's expected cost that was missing at least, where the numbers do not show that any was: costs
 vary by some 15 % from call to call."""
 
+PATIENCE: Final = 60.0
+"""Seconds. Where the next call would have to wait for longer than this and nothing was sent for as long, one is: limits are
+raised, quotas bought, and a client that believes an old word for hours fails calls that the server would have served. It
+costs a refusal a minute at most, and the one who is refused has the server's own answer at once."""
+
 MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
@@ -48,7 +53,7 @@ class Limits:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
-    __slots__ = ("_oversized_at", "book", "calm", "gates", "spent", "tariff")
+    __slots__ = ("_last_at", "_oversized_at", "book", "calm", "gates", "spent", "tariff")
 
     def __init__(self, gates: Gates) -> None:
         self.tariff = Tariff()
@@ -57,6 +62,7 @@ class Limits:
         self.calm: Needs = NOBODY
         self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
         self._oversized_at = -math.inf
+        self._last_at = -math.inf
 
     # --- may it go, and when ------------------------------------------------------------------------------------------
 
@@ -97,10 +103,11 @@ class Limits:
                 need += held[unit]
             at = max(at, ledger.ready(now, spent[unit], min(need, ledger.capacity), self.gates.sent))
         gates = self.gates
-        if gates.known and not gates.gated:
-            return at
-        work = self._work_of(needs)
-        return max(at, gates.when(work if held is None else work + held[0], now))
+        if gates.gated or not gates.known:
+            at = max(at, gates.when(self._work_of(needs), now))
+        if at > now + PATIENCE:
+            at = min(at, self._last_at + PATIENCE)
+        return max(at, now)
 
     def reserve(self, ticket: Ticket, needs: Needs, now: float) -> None:
         """The call goes: its share of every limit is taken."""
@@ -111,7 +118,7 @@ class Limits:
         gates = self.gates
         ticket.sent = sent = gates.count(now)
         ticket.needs = needs
-        ticket.sent_at = now
+        ticket.sent_at = self._last_at = now
         if self._is_calm(spent):
             ticket.levels = None
             return
@@ -187,8 +194,14 @@ class Limits:
         return True
 
     def learn(
-        self, ticket: Ticket, now: float, readings: Iterable[Reading], *, succeeded: bool, used: float | None,
-        waiting: bool
+        self,
+        ticket: Ticket,
+        now: float,
+        readings: Iterable[Reading],
+        *,
+        succeeded: bool,
+        used: float | None,
+        waiting: bool,
     ) -> None:
         """An answer that was no refusal."""
         self.calm = NOBODY
@@ -209,7 +222,14 @@ class Limits:
             self.gates.served(ticket.sent, now, waiting=waiting)
 
     def learn_refusal(
-        self, ticket: Ticket, now: float, readings: Iterable[Reading], throttle: Throttle, *, slow_down: bool
+        self,
+        ticket: Ticket,
+        now: float,
+        readings: Iterable[Reading],
+        throttle: Throttle,
+        *,
+        slow_down: bool,
+        waiting: bool,
     ) -> None:
         """A refusal; one that waiting cannot help teaches only what its headers say."""
         self.calm = NOBODY
@@ -223,7 +243,7 @@ class Limits:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
         if throttle.retryable:
             self._take_numbers(ticket, throttle, now, told)
-            self._close(ticket, throttle, now, told, slow_down)
+            self._close(ticket, throttle, now, told, slow_down=slow_down, waiting=waiting)
         for entry in self.book.entries:
             if entry.unit and entry not in told:
                 entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)  # refused work is not charged
@@ -246,7 +266,7 @@ class Limits:
         self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level) if entry.short else level)
 
     def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry]) -> None:
-        """"Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
+        """ "Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
         if throttle.limit is None or throttle.used is None or not 0 <= throttle.used <= 2.0 * throttle.limit:
             return
         level = throttle.limit - throttle.used
@@ -293,7 +313,9 @@ class Limits:
                 if entry.unit == 1:
                     entry.ledger.give_back(ticket.needs[1] - charged, ticket.sent)
 
-    def _close(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry], slow_down: bool) -> None:
+    def _close(
+        self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry], *, slow_down: bool, waiting: bool
+    ) -> None:
         """If no ledger explains the refusal, a gate has to."""
         ticket.ignores_reset = False
         if slow_down:
@@ -305,7 +327,7 @@ class Limits:
             ticket.ignores_reset = throttle.source == "x-ratelimit-reset"
         else:
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
-            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay)
+            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay, alone=not waiting)
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""
@@ -313,4 +335,5 @@ class Limits:
             entry.ledger.rewind(now)
         self.gates.rewind(now, seconds)
         self._oversized_at = min(self._oversized_at, now)
+        self._last_at = min(self._last_at, now)
         self.calm = NOBODY

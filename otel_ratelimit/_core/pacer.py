@@ -84,7 +84,7 @@ class Pacer:
 
     def refused(
         self, sent_at: float, spent: float, sent: int, *, now: float, spent_now: float, last_sent: int,
-        measured: float, until: float,
+        measured: float, until: float, alone: bool,
     ) -> None:  # fmt: skip
         """A request was refused and nothing explains it.
 
@@ -96,12 +96,13 @@ class Pacer:
             spent_now: units sent by now.
             last_sent: the latest sequence number.
             measured: units a second that were let through of late.
+            alone: nobody else is in flight or waiting.
             until: when the server said that something may come again; ``now`` where it did not say.
         """
         if not self.on:
             self.on = True
             self._refused_rate = max(measured, MODEST_RATE)
-            self.rate = max(FIRST_CUT * measured, 1.0 / max(until - sent_at, 1.0 / MODEST_RATE))
+            self.rate = max(FIRST_CUT * measured, min(MODEST_RATE, 1.0 / max(until - now, 1e-9)), LEAST_RATE)
         elif sent > self._cut:
             elapsed = sent_at - self._last_at
             passed = spent - self._last_spent + 0.5
@@ -117,10 +118,11 @@ class Pacer:
         self._last_at = sent_at
         self._last_spent = spent
         self._level = 0.5 - (spent_now - spent)  # something between nothing and one call was left
-        if spent_now - spent <= 1.0:
-            # Alone in flight, it storms nothing: when its own hint or backoff is over, one call may go.
-            self._level = 1.0 - self.rate * (until - sent_at)
         self._at = sent_at
+        if alone:
+            # It storms nothing: when its own hint or backoff is over, one call may go.
+            self._level = 1.0 - self.rate * (until - now)
+            self._at = now
         self._burst = max(1.0, self.rate * max(BURST_TIME, until - now))
 
     def passed(self, sent: int, now: float, waiting: bool) -> None:

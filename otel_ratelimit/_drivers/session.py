@@ -34,6 +34,7 @@ from otel_ratelimit._core.hints.limits import read_limits
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit._drivers.runtime import Runtime
@@ -380,24 +381,3 @@ class Session:
             age = self.runtime.clock.monotonic() - self.began
             self._trace = CallTrace(self.runtime.instruments, self.subject, age)
         return self._trace
-
-
-def note(verdict: GiveUp, sends: int) -> str:
-    """What a final exception says about us: figures only, nothing of the request or of the server's text."""
-    asked = "" if verdict.asked is None else f", next wait {verdict.asked:.3f} s"
-    return (
-        f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
-        f" (budget {verdict.budget:g} s{asked}): {_BECAUSE[verdict.reason]}"
-    )
-
-
-_BECAUSE: Final[Mapping[GiveUpReason, str]] = {
-    "budget_exceeded": "the delay that the server asked for does not fit the budget; see Policy.max_wait and the call's timeout",
-    "quota": "the quota is used up or billing is off; waiting does not help",
-    "request_too_large": "the request is larger than the limit itself; waiting does not help",
-    "server_refused": "the server said x-should-retry: false",
-    "retries_disabled": "max_retries=0",
-    "retries_exhausted": "the SDK's max_retries are used up",
-    "body_not_replayable": "the request's body cannot be read a second time",
-    "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait and the call's timeout",
-}

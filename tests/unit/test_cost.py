@@ -18,7 +18,11 @@ CHAT = "/chat/completions"
     [
         (CHAT, {"model": "m", "messages": [{"role": "user", "content": "x" * 400}]}, Cost(104, 0)),
         (CHAT, {"messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 50}, Cost(104, 50)),
-        (CHAT, {"messages": [{"role": "user", "content": "x" * 400}], "max_completion_tokens": 50, "n": 3}, Cost(104, 150)),
+        (
+            CHAT,
+            {"messages": [{"role": "user", "content": "x" * 400}], "max_completion_tokens": 50, "n": 3},
+            Cost(104, 150),
+        ),
         ("/responses", {"input": "x" * 400, "instructions": "y" * 40, "max_output_tokens": 7}, Cost(110, 7)),
         ("/embeddings", {"input": ["x" * 40, "y" * 40]}, Cost(20, 0)),
         ("/embeddings", {"input": [1, 2, 3, 4]}, Cost(4, 0)),
@@ -70,7 +74,9 @@ anything = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.dictionaries(st.integers(), inner),
     max_leaves=20,
 )
-fields = st.sampled_from(["messages", "input", "prompt", "tools", "max_tokens", "n", "content", "role", "type", "image_url"])
+fields = st.sampled_from(
+    ["messages", "input", "prompt", "tools", "max_tokens", "n", "content", "role", "type", "image_url"]
+)
 
 
 @given(st.text(), st.dictionaries(fields, anything) | anything)

@@ -40,7 +40,8 @@ def told(ledger: Ledger, level: float, *, at: float, spent: float, sent: int, no
         (200_000, 200_000, 0.0, None),  # full: says nothing
         (200_000, 198_500, None, None),
         (60, 59, 1.0, None),  # 1 s, give or take one: a second's limit, or a minute's
-        (150_000, 149_984, 360.0, 3_375_000),  # the documentation's own sample, which is made up: no canonical window
+        (150_000, 149_984, 360.0, None),  # the documentation's own sample, which is made up
+        (300, 200, 15.123, 45.369),  # no usual window, but a plausible one
         (100, 50, 1e300, None),
         (100, 101, 1.0, None),
     ],
@@ -123,7 +124,9 @@ def test_silence_makes_bold() -> None:
 def test_a_message_and_a_header_of_one_limit_share_a_ledger() -> None:
     """Same kind and size, and the levels agree: one bucket."""
     book = Book()
-    entry = book.for_reading(Reading(remaining=500, reset=59.85), need=[1, 1500, 0, 0], spent=[0] * 4, sent_at=0, sent=1)
+    entry = book.for_reading(
+        Reading(remaining=500, reset=59.85), need=[1, 1500, 0, 0], spent=[0] * 4, sent_at=0, sent=1
+    )
     assert entry is not None
     assert book.for_message("tokens", 200_000, "minute", level=400, need=1500, told=[]) is entry
     assert len(book.entries) == 1
@@ -168,14 +171,20 @@ def test_ledgers_are_bounded() -> None:
     book = Book()
     for number in range(1, 1000):
         book.for_reading(
-            Reading(scope=str(number % 50), limit=number, remaining=0, reset=60.5), need=[1] * 4, spent=[0] * 4, sent_at=0, sent=1
+            Reading(scope=str(number % 50), limit=number, remaining=0, reset=60.5),
+            need=[1] * 4,
+            spent=[0] * 4,
+            sent_at=0,
+            sent=1,
         )
         book.for_message("tokens", number * 7, "minute", level=0, need=1, told=[])
     assert len(book.entries) <= 8
     assert len(book.slots) <= 8
 
 
-numbers = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(0, 1e6), st.sampled_from([1e300, -1.0, 0.0]))
+numbers = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True), st.floats(0, 1e6), st.sampled_from([1e300, -1.0, 0.0])
+)
 
 
 @given(st.lists(st.tuples(numbers, numbers, numbers, st.booleans()), max_size=20))

@@ -14,8 +14,9 @@ from otel_ratelimit._core.pacer import LEAST_RATE, Crowd, Pacer, Ramp
 
 def refuse(pacer: Pacer, at: float, sent: int, *, before: float, measured: float = 10.0, until: float = 0.0) -> None:
     pacer.refused(
-        at, before, sent, now=at + 0.06, spent_now=before + 1, last_sent=sent, measured=measured, until=max(until, at + 0.06)
-    )
+        at, before, sent, now=at + 0.06, spent_now=before + 1, last_sent=sent,
+        measured=measured, until=max(until, at + 0.06), alone=True,
+    )  # fmt: skip
 
 
 def test_it_is_off_until_the_first_refusal() -> None:
@@ -27,11 +28,19 @@ def test_it_is_off_until_the_first_refusal() -> None:
 
 
 def test_the_first_refusal_starts_below_what_was_measured() -> None:
-    """What was measured then is the burst of a full bucket: a fifth of it, and the next call after its time."""
+    """What was measured then is the burst of a full bucket: a fifth of it. Another is in flight beside it, half a call
+    was left, so one and a half are owed, and the next goes when two and a half have flown in."""
     pacer = Pacer()
-    refuse(pacer, 5.0, 50, before=49, measured=10)
+    pacer.refused(5.0, 49, 50, now=5.06, spent_now=51, last_sent=51, measured=10, until=5.06, alone=False)
     assert pacer.rate == 2.0
-    assert pacer.ready(5.06, 1.0) == pytest.approx(5.0 + 1.5 / 2)  # half a call is left, the refused one was one
+    assert pacer.ready(5.06, 1.0) == pytest.approx(5.0 + (1 - (0.5 - 2)) / 2)
+
+
+def test_a_lone_call_is_held_no_longer_than_its_own_hint() -> None:
+    """Told 564 ms, nothing else in flight: one call may go when they are over, whatever was measured."""
+    pacer = Pacer()
+    refuse(pacer, 5.0, 1, before=0, measured=0.1, until=5.624)
+    assert pacer.ready(5.06, 1.0) == pytest.approx(5.624)
 
 
 def test_refusals_far_apart_measure_the_rate() -> None:
@@ -45,9 +54,9 @@ def test_refusals_far_apart_measure_the_rate() -> None:
 def test_a_refusal_sent_under_an_older_rate_cuts_nothing() -> None:
     """Those that were in flight when the rate was cut say nothing of the new one."""
     pacer = Pacer()
-    pacer.refused(5.0, 9, 10, now=5.1, spent_now=40, last_sent=40, measured=10, until=5.1)
+    pacer.refused(5.0, 9, 10, now=5.1, spent_now=40, last_sent=40, measured=10, until=5.1, alone=False)
     rate = pacer.rate
-    pacer.refused(5.0, 11, 12, now=5.2, spent_now=40, last_sent=40, measured=10, until=5.2)
+    pacer.refused(5.0, 11, 12, now=5.2, spent_now=40, last_sent=40, measured=10, until=5.2, alone=False)
     assert pacer.rate == rate
 
 

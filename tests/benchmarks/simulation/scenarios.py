@@ -16,8 +16,8 @@ from tests.benchmarks.simulation.world import Job, Ours, Run, World
 @dataclass(frozen=True)
 class Scenario:
     name: str
-    limits: Limits = Limits()
-    dialect: Dialect = Dialect()
+    limits: Limits = field(default_factory=Limits)
+    dialect: Dialect = field(default_factory=Dialect)
     calls: int = 600
     concurrency: int = 64
     mix: str = "usual"
@@ -29,10 +29,11 @@ class Scenario:
     network: tuple[float, float] = (0.002, 0.002)
     most: tuple[float, float, float] = (1.005, 0.02, 1.5)
     """Makespan / bound, throttled per call, slowest / median of those that queued."""
-    tags: tuple[str, ...] = field(default=())
 
 
-MINUTE = Dialect()
+SILENT = Dialect(headers="none")
+BARE = Dialect(headers="none", message="none", usage=False)
+RPM = Limits(tpm=1e7, rpm=300.0)
 SCENARIOS = (
     Scenario("200k TPM, headers and message"),
     Scenario("message only, no headers", dialect=Dialect(headers="none"), most=(1.01, 0.02, 1.5)),
@@ -43,21 +44,32 @@ SCENARIOS = (
     Scenario("bare 429", dialect=Dialect(headers="none", message="none", usage=False), most=(1.10, 0.10, 2.0)),
     Scenario("30 to 70 % used by others", load=(0.3, 0.7, 20.0), most=(1.03, 0.05, 2.0)),
     Scenario("3 % answers are 500", errors=0.03, most=(1.01, 0.02, 2.0)),
-    Scenario("limit halves, then x4", limits=Limits(schedule=((40.0, 100_000.0), (110.0, 400_000.0))), most=(1.02, 0.05, 2.0)),
+    Scenario(
+        "limit halves, then x4", limits=Limits(schedule=((40.0, 100_000.0), (110.0, 400_000.0))), most=(1.02, 0.05, 2.0)
+    ),
     Scenario("headers of the day only", dialect=Dialect(headers="day"), most=(1.02, 0.05, 2.0)),
     Scenario("far below the limit", limits=Limits(tpm=1e8, rpm=1e6), most=(1.005, 0.0, 9.0)),
 )
 OTHERS = (
     Scenario("mix 200..20k, headers and message", mix="wide", most=(1.02, 0.03, 3.0)),
     Scenario("mix, message only", mix="wide", dialect=Dialect(headers="none"), most=(1.02, 0.03, 3.0)),
-    Scenario("mix, bare 429", mix="wide", dialect=Dialect(headers="none", message="none", usage=False), most=(1.15, 0.10, 3.0)),
+    Scenario("mix, bare 429", mix="wide", dialect=BARE, most=(1.15, 0.10, 3.0)),
     Scenario("message only, no usage", dialect=Dialect(headers="none", usage=False), most=(1.01, 0.02, 1.5)),
     Scenario("delay only (retry-after-ms)", dialect=Dialect(headers="none", message="delay"), most=(1.05, 0.05, 2.0)),
-    Scenario("300 RPM bare", limits=Limits(tpm=1e7, rpm=300.0), concurrency=128, dialect=Dialect(headers="none", message="none"), most=(1.1, 0.1, 2.0)),
-    Scenario("300 RPM message only", limits=Limits(tpm=1e7, rpm=300.0), concurrency=128, dialect=Dialect(headers="none"), most=(1.01, 0.02, 2.0)),
-    Scenario("300 RPM per second", limits=Limits(tpm=1e7, rpm=300.0, burst=1.0), concurrency=128, most=(1.015, 0.02, 2.0)),
-    Scenario("per second, headers of the second", limits=Limits(burst=1.0), dialect=Dialect(headers="bucket"), most=(1.015, 0.02, 2.0)),
-    Scenario("per second, message only", limits=Limits(burst=1.0), dialect=Dialect(headers="none"), most=(1.015, 0.02, 2.0)),
+    Scenario("300 RPM bare", limits=RPM, concurrency=128, dialect=BARE, most=(1.1, 0.1, 2.0)),
+    Scenario("300 RPM message only", limits=RPM, concurrency=128, dialect=SILENT, most=(1.03, 0.02, 2.0)),
+    Scenario(
+        "300 RPM per second", limits=Limits(tpm=1e7, rpm=300.0, burst=1.0), concurrency=128, most=(1.015, 0.02, 2.0)
+    ),
+    Scenario(
+        "per second, headers of the second",
+        limits=Limits(burst=1.0),
+        dialect=Dialect(headers="bucket"),
+        most=(1.03, 0.03, 2.0),
+    ),
+    Scenario(
+        "per second, message only", limits=Limits(burst=1.0), dialect=Dialect(headers="none"), most=(1.015, 0.02, 2.0)
+    ),
     Scenario("resets in whole seconds", dialect=Dialect(reset_grain=1.0)),
     Scenario("jittery network", network=(0.02, 0.1)),
     Scenario("slow answers (10 s)", median=10.0, most=(1.03, 0.02, 2.0)),

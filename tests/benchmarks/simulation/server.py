@@ -13,7 +13,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._core.throttle import LimitKind, Throttle
 
 
 class Reading(NamedTuple):
@@ -156,17 +156,18 @@ class Server:
         self.served += 1
         return Answer(200, self._headers(), None, service, charge if self.dialect.usage else None)
 
-    def _refusal(self, kind: str, bucket: Bucket, need: float) -> Throttle:
+    def _refusal(self, kind: LimitKind, bucket: Bucket, need: float) -> Throttle:
         if self.dialect.message == "none":
             if self.dialect.headers == "minute":
-                # As read_limits and the parser do where nothing else is said: the time until full.
-                return Throttle(delay=self._grain((bucket.capacity - bucket.level) / bucket.rate), source="x-ratelimit-reset", kind=kind)  # type: ignore[arg-type]  # noqa: E501
+                # What the parser finds where nothing else is said: the time until full.
+                full = self._grain((bucket.capacity - bucket.level) / bucket.rate)
+                return Throttle(delay=full, source="x-ratelimit-reset", kind=kind)
             return Throttle()
         delay = math.floor((need - bucket.level) / bucket.rate * 1000.0) / 1000.0
         if self.dialect.message == "delay":
             return Throttle(delay=delay, source="retry-after-ms")
         return Throttle(
-            delay=delay, source="body-message", kind=kind, window="minute", limit=bucket.limit,  # type: ignore[arg-type]
+            delay=delay, source="body-message", kind=kind, window="minute", limit=bucket.limit,
             used=math.ceil(bucket.limit - bucket.level), requested=round(need),
         )  # fmt: skip
 
@@ -180,14 +181,18 @@ class Server:
         requests = self.requests
         # A limit that is enforced over a second still shows itself as the minute's (SERVERS.md).
         shown = self.dialect.headers
-        tokens = self.day if shown == "day" else self.tokens if self.limits.burst == 60.0 or shown == "bucket" else self.minute
-        return tuple(
-            Reading(kind, "", None, bucket.limit, math.floor(bucket.level), self._grain((bucket.capacity - bucket.level) / bucket.rate))
-            for kind, bucket in (("requests", requests), ("tokens", tokens))
-        )
+        own = self.limits.burst == 60.0 or shown == "bucket"
+        tokens = self.day if shown == "day" else self.tokens if own else self.minute
+        readings = []
+        for kind, bucket in (("requests", requests), ("tokens", tokens)):
+            reset = self._grain((bucket.capacity - bucket.level) / bucket.rate)
+            readings.append(Reading(kind, "", None, bucket.limit, math.floor(bucket.level), reset))
+        return tuple(readings)
 
 
-def refill_time(total: float, capacity: float, rate: float, load: Load | None, schedule: tuple[tuple[float, float], ...]) -> float:
+def refill_time(
+    total: float, capacity: float, rate: float, load: Load | None, schedule: tuple[tuple[float, float], ...]
+) -> float:
     """The least time in which a full bucket can give ``total``, in steps where its refill changes."""
     if total <= capacity:
         return 0.0

@@ -60,7 +60,15 @@ class Run:
 class World:
     """The event loop. Subclasses are the rules by which a client behaves."""
 
-    def __init__(self, server: Server, jobs: list[Job], concurrency: int, rng: random.Random, *, network: tuple[float, float] = (0.002, 0.002)) -> None:
+    def __init__(
+        self,
+        server: Server,
+        jobs: list[Job],
+        concurrency: int,
+        rng: random.Random,
+        *,
+        network: tuple[float, float] = (0.002, 0.002),
+    ) -> None:
         self.server = server
         self.jobs = jobs
         self.concurrency = concurrency
@@ -83,7 +91,8 @@ class World:
             what()
         first = self._first_answer if self._first_answer is not None else 0.0
         makespan = max((job.done for job in self.jobs if job.done is not None), default=0.0)
-        return Run(self.jobs, makespan, self.server.throttled, sum(at <= first for at in self.server.throttle_times), self.server.throttle_times)
+        times = self.server.throttle_times
+        return Run(self.jobs, makespan, self.server.throttled, sum(at <= first for at in times), times)
 
     def _take(self) -> None:
         if self._next_job < len(self.jobs):
@@ -123,7 +132,9 @@ class World:
 class Ours(World):
     """The admission core, used as a driver uses it."""
 
-    def __init__(self, *args: Any, admission: Admission | None = None, policy: Policy | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, *args: Any, admission: Admission | None = None, policy: Policy | None = None, **keywords: Any
+    ) -> None:
         super().__init__(*args, **keywords)
         self.admission = admission if admission is not None else Admission(random=self.rng.random)
         self.policy = policy if policy is not None else Policy()

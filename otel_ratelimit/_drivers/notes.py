@@ -1,0 +1,29 @@
+"""What a final exception says about us. Figures only: nothing of the request, nothing of the server's text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from otel_ratelimit._core.events import GiveUp, GiveUpReason
+
+
+def note(verdict: GiveUp, sends: int) -> str:
+    """One sentence: how often it was tried, how long it waited, why it stopped and, where that helps, what to set."""
+    asked = "" if verdict.asked is None else f", next wait {verdict.asked:.3f} s"
+    return (
+        f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
+        f" (budget {verdict.budget:g} s{asked}): {_BECAUSE[verdict.reason]}"
+    )
+
+
+_BECAUSE: Final[Mapping[GiveUpReason, str]] = {
+    "budget_exceeded": "the delay that the server asked for does not fit the budget; see Policy.max_wait and the call's timeout",
+    "quota": "the quota is used up or billing is off; waiting does not help",
+    "request_too_large": "the request is larger than the limit itself; waiting does not help",
+    "server_refused": "the server said x-should-retry: false",
+    "retries_disabled": "max_retries=0",
+    "retries_exhausted": "the SDK's max_retries are used up",
+    "body_not_replayable": "the request's body cannot be read a second time",
+    "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait and the call's timeout",
+}
