@@ -143,6 +143,9 @@ MEMORY: Final = 0.95
 """Weight that older samples keep when a new one comes in: about twenty samples' memory, so that a change of model mix
 or of prompt language is followed within seconds, and the 15 % that single calls vary by averages out to 3 %."""
 
+ENOUGH_CALLS: Final = 10.0
+"""Calls in what the factor rests on, from which on single refused calls are left out of it."""
+
 BETTER: Final = 0.5
 """Another reading of the tariff is believed once its scatter is less than this share of the present one's."""
 
@@ -178,15 +181,16 @@ class _Ratio:
     def value(self) -> float:
         return self.charged / self.expected if self.expected > 0 else 1.0
 
-    def learn(self, expected: float, charged: float) -> None:
-        """One call that was expected to take ``expected`` was charged ``charged``."""
+    def learn(self, expected: float, charged: float, *, alone: bool = False) -> None:
+        """One call that was expected to take ``expected`` was charged ``charged``; ``alone``: tells of the scatter only."""
         if not LEAST_COST <= expected <= MAX_COST or not 0 <= charged <= MAX_COST:
             return
         if self.samples:
             stray = min(1.0, (charged / expected / max(self.value, 1e-9) - 1.0) ** 2)
             self.scatter += (stray - self.scatter) / min(self.samples, 10)
         self.samples += 1
-        self.add(expected, charged, 1.0)
+        if not alone:
+            self.add(expected, charged, 1.0)
 
     def add(self, expected: float, charged: float, calls: float) -> None:
         """Several calls together; says nothing of how far single ones stray."""
@@ -214,10 +218,15 @@ class Tariff:
         expected = _RULES[self._rule](cost) * self._factor
         return expected if expected > 0 else self.typical
 
-    def learn(self, cost: Cost, charged: float) -> None:
-        """One call's exact charge is known, as ``Requested`` in a throttle names it."""
+    def learn_requested(self, cost: Cost, charged: float) -> None:
+        """``Requested`` of a refused call. Those that cost more than expected are refused more often, so where sums over
+        all calls have been learned, this one only tells which rule it is."""
+        self.learn(cost, charged, alone=self._ratios[self._rule].calls >= ENOUGH_CALLS)
+
+    def learn(self, cost: Cost, charged: float, *, alone: bool = False) -> None:
+        """One call's exact charge is known; ``alone``: it is not like the others, and leaves the factor."""
         for rule, ratio in zip(_RULES, self._ratios, strict=True):
-            ratio.learn(rule(cost), charged)
+            ratio.learn(rule(cost), charged, alone=alone)
         best = min(range(len(_RULES)), key=lambda index: self._ratios[index].scatter)
         present = self._ratios[self._rule]
         if present.samples >= 3 and self._ratios[best].scatter < BETTER * present.scatter:

@@ -58,6 +58,9 @@ MARGIN_MEMORY: Final = 1.0 / 256
 SILENT_MEMORY: Final = 1.0 / 1024
 """Share of it that fades with each answer that says nothing, and so does not show whether it is still needed."""
 
+RESERVE_CALLS: Final = 40
+"""Silent answers after which the reserve grows no more: by then it is time to find out."""
+
 STRAYS: Final = 1.5
 """Standard deviations of the error that silence may hide, kept in reserve."""
 
@@ -169,7 +172,7 @@ class Ledger:
         """What silence adds to the margin: its root for the error of the sum, less its square for the need to know."""
         silent = self.silent
         probe = self.doubt * silent + self.typical * (silent / PROBE_CALLS) ** 2
-        return STRAYS * self.stray * math.sqrt(silent) - probe
+        return STRAYS * self.stray * math.sqrt(min(silent, RESERVE_CALLS)) - probe
 
     def ready(self, now: float, spent: float, need: float, sent: int) -> float:
         """The time at which a call of ``need`` units may go; ``now`` or earlier means at once."""
@@ -195,7 +198,8 @@ class Ledger:
         sent: int,
         now: float,
         spent_now: float,
-        tariff: Tariff | None,
+        refused: float = 0.0,
+        tariff: Tariff | None = None,
     ) -> None:
         """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
 
@@ -203,6 +207,7 @@ class Ledger:
             told, sent_at, sent: see above.
             spent: the running total of reservations with that request's.
             now, spent_now: the present, and the running total now.
+            refused: of that request's own reservation, what was not charged.
             tariff: learns from a long silence what our calls really took, None where that is known otherwise.
         """
         silent, self.silent = self.silent, 0
@@ -212,10 +217,11 @@ class Ledger:
         elapsed = sent_at - self._at
         if self.sent >= 0 and elapsed > 0 and self._full < self.sent and told < self.limit:
             lost = self._level + elapsed * self.rate - told
+            ours = spent - self._spent - refused
             if silent and tariff is not None:
-                tariff.learn_sum(spent - self._spent, lost, silent)
+                tariff.learn_sum(ours, lost, silent)
             else:
-                found = (lost - (spent - self._spent)) / elapsed
+                found = (lost - ours) / elapsed
                 self.drain += (found - self.drain) * elapsed / (elapsed + DRAIN_TIME)
                 self.drain = min(max(self.drain, 0.0), MOST_DRAIN * self.rate)
         self.sent = sent

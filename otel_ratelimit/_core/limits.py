@@ -237,7 +237,7 @@ class Limits:
         told: list[Entry] = []
         requested = throttle.requested
         if requested is not None and throttle.kind == "tokens" and 0 <= requested < math.inf:
-            self.tariff.learn(ticket.cost, requested)
+            self.tariff.learn_requested(ticket.cost, requested)
             ticket.exact = float(requested)
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
@@ -297,7 +297,7 @@ class Limits:
         learns = self.tariff if unit == 1 and not self.tariff.usage_tells else None
         ledger.anchor(
             level, sent_at=ticket.sent_at, spent=ticket.spent[unit], sent=ticket.sent,
-            now=now, spent_now=self.spent[unit], tariff=learns,
+            now=now, spent_now=self.spent[unit], refused=ticket.needs[unit] if unit and entry.short else 0.0, tariff=learns,
         )  # fmt: skip
 
     def _take_usage(self, ticket: Ticket, used: float) -> None:

@@ -87,6 +87,8 @@ def test_a_header_that_the_caller_set_is_left_alone(
 
 def test_every_attempt_is_built_afresh(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
     """A token provider is asked again for each attempt, so that a token that expired during the wait is no trouble."""
+    if tuple(int(part) for part in openai.__version__.split(".")[:2]) < (1, 106):
+        pytest.skip("api_key takes a function from openai 1.106 on")
     instrumented()
     server.script([throttle_reply(delay=0.01)])
     tokens = iter(["first", "second"])

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.simulation [--others] [--seeds N] [--baselines] [NAME ...]``: the table of issue 3.
 
-``/bound``: makespan over the bound of the issue. ``/ideal``: over that of a client which knows the server's buckets and sends each
-call at the very moment at which it fits (or, far below the limit, over the plain SDK's): the end of a run is the slowest of
+``/bound``: makespan over the bound of the issue. ``/ideal``: over that of a client which knows the server's buckets and sends
+each call at the very moment at which it fits (or, far below the limit, over the plain SDK's): the end of a run is the slowest of
 the last few answers, which no client can help. ``throttled`` is per call, without the ``cold`` ones before the first answer.
 """
 
