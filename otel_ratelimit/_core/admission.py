@@ -237,13 +237,16 @@ class Admission:
                 )  # fmt: skip
             if ticket is None:
                 return
-            at = limits.when(ticket.needs, held, now)
+            # Priced anew: what was learned since it came may have changed its price. (The queue's own account, which only
+            # `turn` reads, goes on with the price at which it came.)
+            needs = limits.needs(ticket.cost, ticket.exact)
+            at = limits.when(needs, held, now)
             if at > now:
                 self._tell(ticket, max(at, now + LEAST_SLEEP))
                 return
             queue.serve(ticket)
             ticket.state = IN_FLIGHT
-            limits.reserve(ticket, ticket.needs, now)
+            limits.reserve(ticket, needs, now)
             self._wakes.append(ticket)
 
     def _tell(self, ticket: Ticket, at: float) -> None:

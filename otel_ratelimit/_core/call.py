@@ -61,7 +61,8 @@ def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> G
             budget = policy.budget(timeout)
             asked = answer.expected - answer.now
             if asked > budget - waited or waited >= budget:
-                return GiveUp("queue_budget_exceeded", asked, waited, budget)
+                reason: GiveUpReason = "queue_budget_exceeded" if why == "admission" else "budget_exceeded"
+                return GiveUp(reason, asked, waited, budget)
             woken: Woken = yield Sleep(min(answer.at, answer.now + budget - waited), why)
             waited += woken.seconds
             answer = yield reserve
@@ -83,7 +84,8 @@ def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> G
         if hopeless is not None:
             return GiveUp(hopeless, outcome.throttle.delay, waited, budget)
         delay = delay_after(outcome.throttle, policy, throttles=throttles, random=random())
-        if delay > budget - waited:
+        # A reset time is no instruction where a ledger knows when the call fits: the queue's answer decides then.
+        if delay > budget - waited and outcome.throttle.source != "x-ratelimit-reset":
             return GiveUp("budget_exceeded", delay, waited, budget)
         reserve, send = Reserve(outcome.at + delay), _SEND_AFTER_THROTTLE
         why = "backoff" if outcome.throttle.delay is None else "throttled"

@@ -146,6 +146,9 @@ or of prompt language is followed within seconds, and the 15 % that single calls
 ENOUGH_CALLS: Final = 10.0
 """Calls in what the factor rests on, from which on single refused calls are left out of it."""
 
+LEAST_STRAY: Final = 0.1
+"""Share by which costs stray at least, however well a few samples happen to agree."""
+
 BETTER: Final = 0.5
 """Another reading of the tariff is believed once its scatter is less than this share of the present one's."""
 
@@ -182,7 +185,7 @@ class _Ratio:
         return self.charged / self.expected if self.expected > 0 else 1.0
 
     def learn(self, expected: float, charged: float, *, alone: bool = False) -> None:
-        """One call that was expected to take ``expected`` was charged ``charged``; ``alone``: tells of the scatter only."""
+        """One call that was expected to take ``expected`` was charged ``charged``."""
         if not LEAST_COST <= expected <= MAX_COST or not 0 <= charged <= MAX_COST:
             return
         if self.samples:
@@ -224,7 +227,7 @@ class Tariff:
         self.learn(cost, charged, alone=self._ratios[self._rule].calls >= ENOUGH_CALLS)
 
     def learn(self, cost: Cost, charged: float, *, alone: bool = False) -> None:
-        """One call's exact charge is known; ``alone``: it is not like the others, and leaves the factor."""
+        """One call's exact charge is known; ``alone``: it is not like the others, and tells of the scatter only."""
         for rule, ratio in zip(_RULES, self._ratios, strict=True):
             ratio.learn(rule(cost), charged, alone=alone)
         best = min(range(len(_RULES)), key=lambda index: self._ratios[index].scatter)
@@ -261,7 +264,7 @@ class Tariff:
         """Share by which a call's charge strays from what was expected, in the end: usage may tell what it was."""
         if self.usage_tells:
             return 0.0
-        return math.sqrt(self._ratios[self._rule].scatter)
+        return math.sqrt(max(self._ratios[self._rule].scatter, LEAST_STRAY**2))
 
     @property
     def certainty(self) -> float:

@@ -39,7 +39,7 @@ class Gates:
     """Everything but the numbers.
 
     Attributes:
-        known: whether the server has answered at all; until then the cold start holds.
+        known: whether the server has named a limit, or answered often without; until then the cold start holds.
         gated: whether any gate but the cold start has ever closed; until then none is asked.
         sent: calls that were let go, ever; the sequence number of the latest.
         in_flight: of these, the ones that were not answered yet.
@@ -47,6 +47,7 @@ class Gates:
     """
 
     __slots__ = (
+        "_answers",
         "_closed_until", "_cold_calls", "_cold_doubling", "_cold_since", "_crowd", "_mark_at", "_mark_sent", "_rate",
         "extra", "gated", "in_flight", "known", "pacer", "ramp", "sent",
     )  # fmt: skip
@@ -64,6 +65,7 @@ class Gates:
         self._cold_calls = max(cold_calls, 1)
         self._cold_doubling = cold_doubling
         self._cold_since: float | None = None
+        self._answers = 0
         self._rate = 0.0
         self._mark_at = -math.inf
         self._mark_sent = 0
@@ -117,6 +119,11 @@ class Gates:
         """Request ``sent`` was served; ``waiting``: others would have liked to go, so the rate is really used."""
         self.pacer.passed(sent, now, waiting)
         self._crowd.passed(sent, self.in_flight)
+
+    def answered(self, *, told: bool) -> None:
+        """An answer that was no refusal; ``told``: it named limits. Else it takes a few, as it may be a refusal that names them."""
+        self._answers += 1
+        self.known = self.known or told or self._answers >= self._cold_calls
 
     def slow_down(self, sent: int, now: float) -> None:
         """Request ``sent`` was told that traffic grew too fast."""

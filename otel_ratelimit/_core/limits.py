@@ -39,6 +39,9 @@ costs a refusal a minute at most, and the one who is refused has the server's ow
 MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
+QUICKEST_FADES: Final = 1.01
+"""Factor by which the quickest refusal of late is forgotten with each further one: networks change."""
+
 NOBODY: Final = (-math.inf, -math.inf, -math.inf, -math.inf)
 
 
@@ -53,7 +56,7 @@ class Limits:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
-    __slots__ = ("_last_at", "_oversized_at", "book", "calm", "gates", "spent", "tariff")
+    __slots__ = ("_last_at", "_oversized_at", "_quickest", "book", "calm", "gates", "spent", "tariff")
 
     def __init__(self, gates: Gates) -> None:
         self.tariff = Tariff()
@@ -63,6 +66,7 @@ class Limits:
         self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
         self._oversized_at = -math.inf
         self._last_at = -math.inf
+        self._quickest = math.inf
 
     # --- may it go, and when ------------------------------------------------------------------------------------------
 
@@ -208,7 +212,7 @@ class Limits:
         told: list[Entry] = []
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=False)
-        self.gates.known = self.gates.known or succeeded
+        self.gates.answered(told=bool(told))
         if not succeeded:
             return
         for entry in self.book.entries:
@@ -234,6 +238,7 @@ class Limits:
         """A refusal; one that waiting cannot help teaches only what its headers say."""
         self.calm = NOBODY
         self.gates.known = True
+        self._date(ticket, now)
         told: list[Entry] = []
         requested = throttle.requested
         if requested is not None and throttle.kind == "tokens" and 0 <= requested < math.inf:
@@ -247,6 +252,15 @@ class Limits:
         for entry in self.book.entries:
             if entry.unit and entry not in told:
                 entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)  # refused work is not charged
+
+    def _date(self, ticket: Ticket, now: float) -> None:
+        """When a refused request reached the server: not before the quickest refusal's way back ago.
+
+        Between its turn and the wire a request may wait for a processor, a connection or a token; were it dated at its turn,
+        all that flowed in meanwhile would be counted once more.
+        """
+        self._quickest = min(self._quickest * QUICKEST_FADES, max(now - ticket.sent_at, 0.0))
+        ticket.sent_at = max(ticket.sent_at, now - self._quickest)
 
     def _take_reading(self, ticket: Ticket, reading: Reading, now: float, told: list[Entry], *, refused: bool) -> None:
         entry = self.book.for_reading(

@@ -46,7 +46,8 @@ def demo(file: Path) -> int:
     throttle_spans = sum(span.name.startswith("throttle") for span in spans)
     console.print(
         f"throttled responses: the server counted {helped.throttled}, the traces show {throttle_spans},"
-        f" the metric says {counted.get('otel_ratelimit.throttles', 0):.0f}"
+        f" the metric says {counted.get('otel_ratelimit.throttles', 0):.0f}",
+        soft_wrap=True,
     )
     call = timeline.most_telling(spans)
     if call is not None:

@@ -10,7 +10,6 @@ import anyio
 import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.session import Session, enter, leave
 
 
@@ -41,8 +40,7 @@ async def request(
                 await session.client._sleep_for_retry(**session.back_off_arguments())
                 step = session.woke()
             else:
-                session.concluded(step, error)
-                raise error if error is not None else openai_sdk.queue_error(step)
+                raise session.concluded(step, error)
     finally:
         session.left()
         leave(token)

@@ -15,7 +15,7 @@ import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
 
 from otel_ratelimit._core.cost import Cost, estimate
-from otel_ratelimit._core.events import FailureReason
+from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
 from otel_ratelimit._stores.memory import Account, hashed
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
@@ -191,10 +191,14 @@ class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):
     """
 
 
-def queue_error(verdict: object) -> Exception:
-    """What is raised where a call ends before anything was sent."""
+def queue_error(verdict: Verdict) -> Exception:
+    """What is raised where a call ends before anything was sent; only a give-up ends one there."""
+    assert isinstance(verdict, GiveUp)
+    asked = "" if verdict.asked is None else f" would come in {verdict.asked:.3f} s, which"
     return AdmissionTimeoutError(
-        f"the local rate-limit queue of otel_ratelimit has no turn within the budget: {verdict}"
+        f"nothing was sent: the turn of this call in otel_ratelimit's own queue{asked} is beyond its budget of"
+        f" {verdict.budget:g} s ({verdict.waited:.3f} s waited). Raise Policy.max_wait (OTEL_RATELIMIT_MAX_WAIT) or the"
+        " call's timeout, or send fewer calls at a time."
     )
 
 

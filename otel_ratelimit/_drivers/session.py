@@ -195,7 +195,7 @@ class Session:
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:
         """The pump goes to sleep."""
-        self._sleep_began = now = self.runtime.clock.monotonic()
+        now = self._sleep_began
         cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
         if self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause):
             self._wait_began = now
@@ -207,9 +207,13 @@ class Session:
             return _SEND
         return self._advance(Woken(self.runtime.clock.monotonic() - self._sleep_began))
 
+    def concluded(self, verdict: Verdict, error: Exception | None) -> Exception:
+        """The call ends; returns what to raise: the SDK's own exception or, where nothing was sent, ours."""
+        self._conclude(verdict, error)
+        return error if error is not None else openai_sdk.queue_error(verdict)
+
     @_guard.contained("verdict", lambda _self, _verdict, _error: None)
-    def concluded(self, verdict: Verdict, error: Exception | None) -> None:
-        """The call ends with an error: the SDK's own, or, where nothing was sent, ours."""
+    def _conclude(self, verdict: Verdict, error: Exception | None) -> None:
         now = self.runtime.clock.monotonic()
         error_type = self._failure.error_type if self._failure is not None else None
         if isinstance(verdict, Deliver):
@@ -243,7 +247,8 @@ class Session:
     @_guard.contained("attempt", lambda _self, retries_taken, _options: retries_taken)
     def attempt_began(self, retries_taken: int, options: Any) -> int:
         """The SDK builds a request. Returns how many were sent before it, over all its loops."""
-        self._attempt_began = self.runtime.clock.monotonic()
+        self._attempt_began = now = self.runtime.clock.monotonic()
+        self.place.sent(now)
         sent_before = self._sends
         self._sends = sent_before + 1
         if sent_before == 0:
@@ -319,7 +324,9 @@ class Session:
             verdict: Verdict = stop.value
             return verdict
         self._backing_off = isinstance(command, BackOff)
-        if isinstance(command, Send):
+        if isinstance(command, Sleep):
+            self._sleep_began = self.runtime.clock.monotonic()
+        elif isinstance(command, Send):
             if self._trace is not None:
                 self._trace.wait_ended(self.runtime.clock.monotonic() - self._wait_began)
             if command.reason is not None:

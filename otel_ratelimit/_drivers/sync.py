@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.session import Session, enter, leave
 
 
@@ -36,8 +35,7 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
                 session.client._sleep_for_retry(**session.back_off_arguments())
                 step = session.woke()
             else:
-                session.concluded(step, error)
-                raise error if error is not None else openai_sdk.queue_error(step)
+                raise session.concluded(step, error)
     finally:
         session.left()
         leave(token)

@@ -165,6 +165,12 @@ class Place:
                 admission.leave(ticket, now)
         return _ADMITTED
 
+    def sent(self, now: float) -> None:
+        """The request is built and about to leave: between its turn and here it may have waited for a processor."""
+        ticket = self._ticket
+        if ticket is not None and ticket.admitted:
+            ticket.sent_at = now  # only read by this call's own settle
+
     def settle(
         self,
         now: float,

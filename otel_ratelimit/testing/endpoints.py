@@ -4,40 +4,55 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
+import python_multipart  # noqa: F401 - Starlette needs it for uploads, and says so only when one arrives
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from otel_ratelimit.testing import answers
+from otel_ratelimit.testing import answers, objects
 from otel_ratelimit.testing.wording import error_body
 
 Handler = Callable[[Request, Mapping[str, Any], dict[str, str]], Awaitable[Response]]
 
 
-def event_stream(events: Iterator[Mapping[str, Any]], *, named: bool, done: bool) -> StreamingResponse:
-    """Server-sent events; ``named``: with an event line (Responses API); ``done``: closed by ``[DONE]`` (chat)."""
+class EventStream(StreamingResponse):
+    """Server-sent events, sent one by one as fast as the other side takes them.
 
-    async def lines() -> Any:
-        for event in events:
-            name = f"event: {event['type']}\n" if named and "type" in event else ""
-            yield f"{name}data: {json.dumps(event)}\n\n"
-        if done:
-            yield "data: [DONE]\n\n"
+    Args:
+        events: what is sent.
+        named: whether with an event line, as the Responses API does.
+        done: whether closed by ``[DONE]``, as chat is.
+        status: the HTTP status.
+    """
 
-    return StreamingResponse(lines(), media_type="text/event-stream")
+    def __init__(self, events: Iterable[Mapping[str, Any]], *, named: bool, done: bool, status: int = 200) -> None:
+        async def lines() -> AsyncIterator[str]:
+            for event in events:
+                name = f"event: {event['type']}\n" if named and "type" in event else ""
+                yield f"{name}data: {json.dumps(event)}\n\n"
+            if done:
+                yield "data: [DONE]\n\n"
+
+        super().__init__(lines(), status, media_type="text/event-stream")
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Starlette's own starts a second task to watch for a lost connection; nothing here waits for anything."""
+        await self.stream_response(send)
 
 
 async def _chat(_request: Request, body: Mapping[str, Any], _match: dict[str, str]) -> Response:
     if body.get("stream"):
-        return event_stream(answers.chat_stream(body), named=False, done=True)
+        return EventStream(answers.chat_stream(body), named=False, done=True)
     return JSONResponse(answers.chat(body))
 
 
 async def _responses(_request: Request, body: Mapping[str, Any], _match: dict[str, str]) -> Response:
     if body.get("stream"):
-        return event_stream(answers.responses_stream(body), named=True, done=False)
+        return EventStream(answers.responses_stream(body), named=True, done=False)
     return JSONResponse(answers.responses(body))
 
 
@@ -48,8 +63,19 @@ def _fixed(make: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Handler:
     return handler
 
 
-async def _model(_request: Request, _body: Mapping[str, Any], match: dict[str, str]) -> Response:
-    return JSONResponse(answers.model(match["id"]))
+def _one(make: Callable[[str], dict[str, Any]]) -> Handler:
+    async def handler(_request: Request, _body: Mapping[str, Any], match: dict[str, str]) -> Response:
+        return JSONResponse(make(match["id"]))
+
+    return handler
+
+
+def _list(make: Callable[[], list[dict[str, Any]]]) -> Handler:
+    async def handler(request: Request, _body: Mapping[str, Any], _match: dict[str, str]) -> Response:
+        query = request.query_params
+        return JSONResponse(objects.page(make(), query.get("after"), int(query.get("limit", objects.DEFAULT_PAGE))))
+
+    return handler
 
 
 async def _upload(request: Request, _body: Mapping[str, Any], _match: dict[str, str]) -> Response:
@@ -59,21 +85,8 @@ async def _upload(request: Request, _body: Mapping[str, Any], _match: dict[str, 
             return JSONResponse(error_body("'file' is a required property", kind="invalid_request_error"), 400)
         data = await upload.read()
         if request.url.path.endswith("/files"):
-            return JSONResponse(answers.file("file-new", len(data), upload.filename or "", answers.digest(data)))
-        return JSONResponse({"text": answers.digest(data)})
-
-
-async def _files(request: Request, _body: Mapping[str, Any], _match: dict[str, str]) -> Response:
-    query = request.query_params
-    return JSONResponse(answers.files(query.get("after"), int(query.get("limit", "2"))))
-
-
-async def _file(_request: Request, _body: Mapping[str, Any], match: dict[str, str]) -> Response:
-    return JSONResponse(answers.file(match["id"]))
-
-
-async def _empty_list(_request: Request, _body: Mapping[str, Any], _match: dict[str, str]) -> Response:
-    return JSONResponse({"object": "list", "data": [], "has_more": False})
+            return JSONResponse(objects.file("file-new", len(data), upload.filename or "", objects.digest(data)))
+        return JSONResponse({"text": objects.digest(data)})
 
 
 _ROUTES: Final[list[tuple[str, re.Pattern[str], Handler]]] = [
@@ -86,23 +99,40 @@ _ROUTES: Final[list[tuple[str, re.Pattern[str], Handler]]] = [
         ("POST", "/images/generations", _fixed(answers.image)),
         ("POST", "/audio/transcriptions", _upload),
         ("POST", "/files", _upload),
-        ("GET", "/files", _files),
-        ("GET", "/files/(?P<id>[^/]+)", _file),
-        ("GET", "/models", _fixed(lambda _body: answers.models())),
-        ("GET", "/models/(?P<id>[^/]+)", _model),
-        ("GET", "/batches", _empty_list),
-        ("GET", "/fine_tuning/jobs", _empty_list),
+        ("GET", "/files", _list(objects.files)),
+        ("GET", "/files/(?P<id>[^/]+)", _one(objects.file)),
+        ("GET", "/models", _fixed(lambda _body: objects.models())),
+        ("GET", "/models/(?P<id>[^/]+)", _one(objects.model)),
+        ("POST", "/batches", _fixed(lambda body: objects.batch("batch_new", body))),
+        ("GET", "/batches", _list(objects.batches)),
+        ("GET", "/batches/(?P<id>[^/]+)", _one(objects.batch)),
+        ("POST", "/fine_tuning/jobs", _fixed(lambda body: objects.job("ftjob-new", body))),
+        ("GET", "/fine_tuning/jobs", _list(objects.jobs)),
+        ("GET", "/fine_tuning/jobs/(?P<id>[^/]+)", _one(objects.job)),
     )
 ]
-_PREFIX: Final = re.compile(r"/v1|/openai/v1|/openai/deployments/[^/]+|/openai")
+_PREFIX: Final = re.compile(r"\A(/v1|/openai/v1|/openai/deployments/[^/]+|/openai)(?=/)")
 
 
 async def ordinary(request: Request, body: Mapping[str, Any]) -> Response:
-    """The answer that the endpoint gives when nothing is in the way; a 404 as OpenAI words it for an unknown one."""
+    """The answer that the endpoint gives when nothing is in the way: a 404 as OpenAI words it for an unknown one, a 400
+    for a request that it cannot make sense of."""
     path = _PREFIX.sub("", request.url.path, count=1)
     for method, pattern, handler in _ROUTES:
         match = pattern.match(path)
         if match and request.method == method:
-            return await handler(request, body, match.groupdict())
+            try:
+                return await handler(request, body, match.groupdict())
+            except (
+                AttributeError,
+                IndexError,
+                KeyError,
+                RecursionError,
+                TypeError,
+                ValueError,
+                HTTPException,
+            ) as error:
+                message = f"Invalid request: {type(error).__name__}: {error}"
+                return JSONResponse(error_body(message, kind="invalid_request_error"), 400)
     message = f"Invalid URL ({request.method} {request.url.path})"
     return JSONResponse(error_body(message, kind="invalid_request_error"), 404)

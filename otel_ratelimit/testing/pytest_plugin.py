@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, for ``--strict-markers``."""
     config.addinivalue_line(
-        "markers", "throttling_server(**arguments): arguments of ThrottlingServer for the fixture throttling_server"
+        "markers", "throttling_server(*args, **kwargs): arguments of ThrottlingServer for the fixture throttling_server"
     )
 
 
 @pytest.fixture
 def throttling_server(request: pytest.FixtureRequest) -> Iterator[ThrottlingServer]:
-    """A running ``ThrottlingServer``; its arguments come from the marker ``throttling_server``."""
+    """A running ``ThrottlingServer``, one for each test; its arguments come from the nearest marker ``throttling_server``."""
     from otel_ratelimit.testing import ThrottlingServer  # noqa: PLC0415 - most test runs never use it
 
     marker = request.node.get_closest_marker("throttling_server")
-    with ThrottlingServer(**(marker.kwargs if marker else {})) as server:
+    with ThrottlingServer(*marker.args, **marker.kwargs) if marker else ThrottlingServer() as server:
         yield server

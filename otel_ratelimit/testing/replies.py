@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from otel_ratelimit.testing.wording import duration, error_body, retry_after_headers
+
+THROTTLES: Final = frozenset({429, 529})
+"""Statuses that say "too many" by themselves."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer.
+    """One answer. It is not charged to the limits, and carries no rate-limit headers but those given here.
 
     Args:
-        status: the HTTP status; a 200 without ``json`` and ``body`` is the endpoint's ordinary answer.
+        status: the HTTP status. Without ``json``, ``body`` and ``events``, a 2xx is the endpoint's ordinary answer, and
+            any other an error without a hint.
         json: the body as an object.
-        body: the body as it is; ``json`` must be None then.
+        body: the body as it is.
         headers: further headers.
         events: a stream of server-sent events instead of a body; each a JSON object.
-        before: seconds to wait before the head is sent.
+        before: seconds to wait before the head is sent; the server's own ``latency`` is not added.
+
+    Raises:
+        ValueError: more than one of ``json``, ``body`` and ``events``, no event, or a status that does not exist.
     """
 
     status: int = 200
@@ -29,9 +36,26 @@ class Reply:
     events: tuple[Mapping[str, Any], ...] | None = None
     before: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 200 <= self.status <= 599:
+            raise ValueError(f"Reply.status must be from 200 to 599; got {self.status!r}")
+        if sum(part is not None for part in (self.json, self.body, self.events)) > 1:
+            raise ValueError("Reply takes one of json, body and events")
+        if self.events is not None and not self.events:
+            raise ValueError("Reply.events must not be empty")
+
+    @property
+    def is_throttle(self) -> bool:
+        """Whether it tells the caller that there were too many: by its status, or by the last event of its stream."""
+        if self.status in THROTTLES:
+            return True
+        last = self.events[-1] if self.events else {}
+        error = last.get("error") or (last.get("response") or {}).get("error") or {}
+        return "rate_limit" in str(error.get("code"))
+
     @classmethod
     def ok(cls, *, before: float = 0.0) -> Reply:
-        """The endpoint's ordinary answer, whatever the limits say."""
+        """The endpoint's ordinary answer, whatever the limits say, after ``before`` seconds."""
         return cls(before=before)
 
     @classmethod
@@ -40,14 +64,20 @@ class Reply:
     ) -> Reply:
         """A 200 whose stream turns out to be a throttle: at once, or after some content.
 
-        ``delay`` in seconds, as it stands in the message.
+        ``delay`` in seconds, as it stands in the message. The SDK raises ``APIError`` for the one of ``"chat"``; that of
+        ``"responses"`` it hands on as the event ``response.failed``.
         """
-        error = {"code": "rate_limit_exceeded", "message": f"Rate limit reached. Please try again in {duration(delay)}."}
+        error = {
+            "code": "rate_limit_exceeded",
+            "message": f"Rate limit reached. Please try again in {duration(delay)}.",
+        }
         if api == "chat":
             first: list[Mapping[str, Any]] = []
             if after_content:
                 choice = {"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}
-                first = [{"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}]
+                first = [
+                    {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+                ]
             return cls(events=(*first, {"error": {**error, "type": "tokens", "param": None}}))
         response: dict[str, Any] = {
             "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "output": [], "tools": [],
@@ -80,19 +110,19 @@ class Fault:
     before: float = 0.0
 
     @classmethod
-    def reset(cls) -> Fault:
-        """Close the connection without a word."""
-        return cls("reset")
+    def reset(cls, *, before: float = 0.0) -> Fault:
+        """Close the connection without a word, ``before`` seconds after the request came."""
+        return cls("reset", before)
 
     @classmethod
-    def reset_after_head(cls) -> Fault:
-        """Close it after the head of a 200."""
-        return cls("reset_after_head")
+    def reset_after_head(cls, *, before: float = 0.0) -> Fault:
+        """Close it after the head of a 200, ``before`` seconds after the request came."""
+        return cls("reset_after_head", before)
 
     @classmethod
-    def truncate(cls) -> Fault:
-        """Close it in the middle of the body."""
-        return cls("truncate")
+    def truncate(cls, *, before: float = 0.0) -> Fault:
+        """Close it in the middle of the body, ``before`` seconds after the request came."""
+        return cls("truncate", before)
 
 
 def throttle_reply(

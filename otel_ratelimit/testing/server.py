@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -22,6 +23,12 @@ START_TIMEOUT: Final = 10.0
 STOP_TIMEOUT: Final = 10.0
 """Seconds; far more than either takes, so that a broken environment fails instead of hanging."""
 
+GRACE: Final = 1.0
+"""Seconds that requests in flight have to end when the server is stopped; their connections are broken then."""
+
+POLL: Final = 0.002
+"""Seconds between two looks at what another thread does."""
+
 
 class ThrottlingServer:
     """An OpenAI-compatible server with real rate limits, for tests. A context manager.
@@ -29,12 +36,14 @@ class ThrottlingServer:
     Args:
         limits: what it enforces, side by side; none at all by default.
         script: answers for the first requests, one each; then the limits rule.
-        latency: seconds before an ordinary answer, or a function that draws them.
+        latency: seconds before an ordinary answer, or a function that draws them; scripted ones have their own.
         throttled_latency: seconds before a refusal.
         dialect: how it words its refusals, and whether it sends rate-limit headers.
         charge_refused: whether a refused request counts against the request limit, as at OpenAI.
         clock: the clock that the limits refill by, in seconds.
         port: 0 for any free one.
+
+    Counts, requests, script and limits outlive ``stop()`` and go on with the next ``start()``.
 
     Example::
 
@@ -68,6 +77,7 @@ class ThrottlingServer:
         self._wanted_port = port
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> ThrottlingServer:
@@ -99,23 +109,28 @@ class ThrottlingServer:
 
     @property
     def requests(self) -> list[Received]:
-        """The requests that it answered."""
+        """The requests that it answered, in that order; the last ten thousand."""
         return self.app.requests
 
     def script(self, replies: Iterable[Reply | Fault]) -> None:
-        """Answer the coming requests with these, one each."""
+        """Answer the coming requests with these, one each; then the limits rule again. What is left of an earlier script is
+        dropped."""
         self.app.script(replies)
 
     def set_limit(self, limit: Limit) -> None:
-        """Change the limit of that kind and window, or add it."""
+        """Change the size of the limit of that kind and window, keeping the share in use; or add it."""
         self.app.set_limit(limit)
 
     def take(self, kind: Kind, amount: float) -> None:
-        """Somebody else uses so much of a limit."""
+        """Somebody else uses so much of a limit, as far as it is there.
+
+        Raises:
+            ValueError: the server has no limit of that kind.
+        """
         self.app.take(kind, amount)
 
     def wait_for(self, requests: int, timeout: float = 10.0) -> None:
-        """Return once so many requests have been answered.
+        """Return once so many requests have been answered since the server was made.
 
         Raises:
             TimeoutError: they have not been within ``timeout`` seconds.
@@ -124,7 +139,7 @@ class ThrottlingServer:
         while self.counts.requests < requests:
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.counts.requests} of {requests} requests after {timeout} s")
-            time.sleep(0.005)
+            time.sleep(POLL)
 
     def start(self) -> None:
         """Listen; returns once connections are accepted.
@@ -135,32 +150,59 @@ class ThrottlingServer:
         """
         if self._thread is not None:
             raise RuntimeError("the server runs already")
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self._wanted_port))
-        self._socket.listen(2048)
-        config = uvicorn.Config(
-            self.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, http="h11", ws="none", access_log=False
+        # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, and on it every answer,
+        # sent as a head and a body, would take 40 ms (CPython's base_events._set_nodelay).
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self._wanted_port))
+            listener.listen(2048)
+        except BaseException:
+            listener.close()
+            raise
+        self._socket = listener
+        # No access_log: it would go to the handlers of the program under test.
+        config = uvicorn.Config(self.app, log_config=None, lifespan="off", http="h11", ws="none", access_log=False)
+        self._server = server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(server, listener)), name="throttling-server", daemon=True
         )
-        self._server = uvicorn.Server(config)
-        sockets = [self._socket]
-        server = self._server
-        self._thread = threading.Thread(target=lambda: server.run(sockets), name="throttling-server", daemon=True)
         self._thread.start()
         end = time.monotonic() + START_TIMEOUT
         while not server.started:
             if time.monotonic() > end or not self._thread.is_alive():
                 self.stop()
                 raise RuntimeError("the throttling server did not start")
-            time.sleep(0.002)
+            time.sleep(POLL)
+
+    async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        await server.serve([listener])
 
     def stop(self) -> None:
-        """Stop listening, give open requests a second to end, and join the thread. Harmless when it does not run."""
-        if self._server is not None:
-            self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join(STOP_TIMEOUT)
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-        self._server = self._thread = self._socket = None
+        """Stop listening, give open requests a second to end, break what is left, and join the thread. Harmless when it
+        does not run.
+
+        Raises:
+            RuntimeError: the thread did not end.
+        """
+        thread, server, loop, listener = self._thread, self._server, self._loop, self._socket
+        self._thread = self._server = self._loop = self._socket = None
+        if server is not None:
+            server.should_exit = True
+        if thread is not None and server is not None:
+            thread.join(GRACE)
+            if thread.is_alive() and loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop closed just now
+                    loop.call_soon_threadsafe(_cancel_all, server)
+            thread.join(STOP_TIMEOUT)
+        if listener is not None:
+            listener.close()
+        if thread is not None and thread.is_alive():
+            raise RuntimeError("the throttling server did not stop")
+
+
+def _cancel_all(server: uvicorn.Server) -> None:
+    """End every request in flight. uvicorn's own timeout would do the same and log it as an error, with tracebacks."""
+    for task in server.server_state.tasks:
+        task.cancel()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from otel_ratelimit.testing.buckets import Refusal, State
+from otel_ratelimit.testing.buckets import TOLERANCE, Limit, Refusal, State
 
 _UNITS: Final = {"tokens": "tokens", "project_tokens": "tokens", "requests": "requests"}
 _WINDOWS: Final = {1.0: "sec", 60.0: "min", 3600.0: "hour", 86400.0: "day"}
@@ -38,9 +38,10 @@ AZURE: Final = Dialect(message="azure")
 
 
 def duration(seconds: float) -> str:
-    """A duration as OpenAI prints it: ``564ms``, ``1.25s``, ``1m9.696s``, ``14h29m11.04s``."""
-    milliseconds = math.floor(seconds * 1000 + 1e-6)
-    if milliseconds < 1000:
+    """A duration in seconds as OpenAI prints it, which is as Go does, truncated to milliseconds: ``0s``, ``564ms``,
+    ``1.25s``, ``1m9.696s``, ``14h29m11.04s``."""
+    milliseconds = math.floor(seconds * 1000 + TOLERANCE)
+    if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
     whole, rest = divmod(milliseconds, 1000)
     minutes, whole = divmod(whole, 60)
@@ -52,8 +53,8 @@ def duration(seconds: float) -> str:
 
 
 def limit_headers(states: Iterable[State]) -> dict[str, str]:
-    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}``. Of several windows of one kind, the one
-    that refills last is shown, which is what OpenAI was seen to do."""
+    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}``. Of several windows of one kind, the
+    longest is shown: OpenAI was seen to describe the day."""
     headers: dict[str, str] = {}
     for state in sorted(states, key=lambda state: state.limit.window):
         name = state.limit.kind.replace("_", "-")
@@ -64,34 +65,44 @@ def limit_headers(states: Iterable[State]) -> dict[str, str]:
 
 
 def retry_after_headers(delay: float) -> dict[str, str]:
-    """Whole seconds, rounded up, and the finer milliseconds."""
-    return {"retry-after": str(math.ceil(delay)), "retry-after-ms": str(math.floor(delay * 1000 + 1e-6))}
+    """``delay`` (seconds) as whole seconds, rounded up, and as the finer milliseconds."""
+    return {"retry-after": str(math.ceil(delay)), "retry-after-ms": str(math.floor(delay * 1000 + TOLERANCE))}
+
+
+def _window(limit: Limit) -> tuple[str, str]:
+    """The words for a limit's window, and its shorthand: ``tokens per min``, `` (TPM)``. OpenAI has no words for an odd
+    window; it is named in seconds then, since a wrong one would contradict the numbers."""
+    unit = _UNITS[limit.kind]
+    window = _WINDOWS.get(limit.window)
+    if window is None:
+        return f"{unit} per {limit.window:g} seconds", ""
+    return f"{unit} per {window}", f" ({unit[0]}p{window[0]})".upper()
 
 
 def refusal_message(refusal: Refusal, model: str, dialect: Dialect) -> str:
     """The sentence of a 429."""
-    unit = _UNITS[refusal.limit.kind]
-    window = _WINDOWS.get(refusal.limit.window, "min")
-    short = f"{unit[0].upper()}P{window[0].upper()}"
+    per, short = _window(refusal.limit)
+    amount = refusal.limit.amount
     if dialect.message == "bare":
         return "Too Many Requests"
     if dialect.message == "azure":
-        what = "token" if unit == "tokens" else "call"
+        what = "call" if refusal.limit.kind == "requests" else "token"
+        seconds = max(1, math.ceil(refusal.delay))
         return (
             f"Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded "
             f"{what} rate limit of your current OpenAI S0 pricing tier. "
-            f"Please retry after {math.ceil(refusal.delay)} second{'' if math.ceil(refusal.delay) == 1 else 's'}."
+            f"Please retry after {seconds} second{'' if seconds == 1 else 's'}."
         )
     if refusal.too_large:
         return (
-            f"Request too large for {model} in organization org-test on {unit} per {window} ({short}): "
-            f"Limit {refusal.limit.amount:.0f}, Requested {refusal.requested}. "
+            f"Request too large for {model} in organization org-test on {per}{short}: "
+            f"Limit {amount * refusal.limit.share:.0f}, Requested {refusal.requested}. "
             f"The input or output tokens must be reduced in order to run successfully. {_HELP}"
         )
     wait = f" Please try again in {duration(refusal.delay)}." if dialect.message == "openai" else ""
     return (
-        f"Rate limit reached for {model} in organization org-test on {unit} per {window} ({short}): "
-        f"Limit {refusal.limit.amount:.0f}, Used {refusal.used}, Requested {refusal.requested}.{wait} {_HELP}"
+        f"Rate limit reached for {model} in organization org-test on {per}{short}: "
+        f"Limit {amount:.0f}, Used {refusal.used}, Requested {refusal.requested}.{wait} {_HELP}"
     )
 
 

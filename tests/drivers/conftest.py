@@ -60,7 +60,7 @@ def instrumented(probe: Probe) -> Callable[..., Probe]:
 
     def instrument(**settings: Any) -> Probe:
         otel_ratelimit.instrument(
-            policy=Policy(**{"pacing": False, **settings}),
+            policy=Policy(**settings),
             tracer_provider=probe.tracer_provider,
             meter_provider=probe.meter_provider,
         )

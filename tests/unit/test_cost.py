@@ -109,6 +109,20 @@ def test_a_server_that_charges_the_sum_is_found_out() -> None:
     assert tariff.tokens(Cost(1000, 10)) == pytest.approx(2020)
 
 
+def test_refused_calls_are_not_fair_samples() -> None:
+    """Those that cost more than expected are refused more often: once sums are known, they leave the factor alone."""
+    tariff = Tariff()
+    tariff.learn_requested(Cost(1000, 0), 1300)
+    assert tariff.tokens(Cost(1000, 0)) == pytest.approx(1300)
+    tariff.learn_sum(130_000, 100_000, 100)
+    known = tariff.tokens(Cost(1000, 0))
+    assert known == pytest.approx(1000, rel=0.01)
+    tariff.learn_requested(Cost(1000, 0), 1300)
+    assert tariff.tokens(Cost(1000, 0)) == known
+    assert tariff.certainty > 9
+    assert tariff.stray >= 0.1
+
+
 def test_usage_tells_only_where_it_is_what_was_charged() -> None:
     """Two calls whose usage was their charge: then usage counts; with the output limit reserved it does not."""
     exact, other = Tariff(), Tariff()
