@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 import otel_ratelimit
 from otel_ratelimit import _guard
+
+# The same examples at each run of CI, so that a change is judged by itself; elsewhere new ones are searched for.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 collect_ignore = ["benchmarks"]  # measured on demand, not asserted: times on shared machines are noise
 

@@ -121,7 +121,7 @@ class Gates:
         self._crowd.passed(sent, self.in_flight)
 
     def answered(self, *, told: bool) -> None:
-        """An answer that was no refusal; ``told``: it named limits. Else it takes a few, as it may be a refusal that names them."""
+        """An answer that was no refusal; ``told``: it named limits. Else it takes a few: a refusal may name them yet."""
         self._answers += 1
         self.known = self.known or told or self._answers >= self._cold_calls
 
