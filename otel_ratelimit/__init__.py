@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
 from otel_ratelimit._core.policy import ConfigurationError, Policy
 from otel_ratelimit._core.throttle import Throttle
-from otel_ratelimit._instrumentor import RateLimitInstrumentor, instrument, uninstrument, use
+from otel_ratelimit._instrumentor import RateLimitInstrumentor, instrument, priority, uninstrument, use
 from otel_ratelimit._settings import policy_from_environment
 from otel_ratelimit._version import __version__
 
@@ -26,6 +26,7 @@ __all__ = [
     "parse_stream_event",
     "parse_throttle",
     "policy_from_environment",
+    "priority",
     "uninstrument",
     "use",
 ]

@@ -12,7 +12,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit import _settings, _setup
-from otel_ratelimit._core.policy import Policy
+from otel_ratelimit._core.policy import Policy, Priority, check_setting
+from otel_ratelimit._drivers.scope import block_policy, block_priority
 
 if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
@@ -110,8 +111,6 @@ def use(policy: Policy) -> Iterator[Policy]:
     Raises:
         TypeError: ``policy`` is no ``Policy``.
     """
-    from otel_ratelimit._drivers.scope import block_policy  # noqa: PLC0415
-
     if not isinstance(policy, Policy):
         raise TypeError(f"policy must be an otel_ratelimit.Policy; got {type(policy).__name__}")
     token = block_policy.set(policy)
@@ -119,3 +118,26 @@ def use(policy: Policy) -> Iterator[Policy]:
         yield policy
     finally:
         block_policy.reset(token)
+
+
+@contextmanager
+def priority(level: Priority) -> Iterator[None]:
+    """Whose turn comes first among the calls that wait for one limit, for the calls made inside the block.
+
+    While several priorities have calls waiting, each gets a share: ``"interactive"`` 64, ``"normal"`` 8, ``"batch"`` 1, so that
+    a batch never starves entirely. Inside a priority it is first come, first served. Goes before ``Policy.priority``.
+
+    Example::
+
+        with otel_ratelimit.priority("batch"):
+            client.embeddings.create(...)
+
+    Raises:
+        ConfigurationError: ``level`` is none of the three.
+    """
+    check_setting("priority", level, label="priority")
+    token = block_priority.set(level)
+    try:
+        yield
+    finally:
+        block_priority.reset(token)

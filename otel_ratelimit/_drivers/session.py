@@ -38,6 +38,7 @@ from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit._drivers.runtime import Runtime
+from otel_ratelimit._drivers.scope import block_priority
 from otel_ratelimit._telemetry.trace import CallTrace
 
 Step = Sleep | Send | BackOff | Deliver | GiveUp
@@ -337,7 +338,9 @@ class Session:
     def _reserve(self, reserve: Reserve) -> Event:
         if self._cost is None:
             self._cost = openai_sdk.cost_of(self.options)
-        return self.place.reserve(self._cost, self.policy.priority, reserve.not_before, self.runtime.clock.monotonic())
+        return self.place.reserve(
+            self._cost, block_priority.get() or self.policy.priority, reserve.not_before, self.runtime.clock.monotonic()
+        )
 
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:

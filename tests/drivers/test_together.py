@@ -127,6 +127,41 @@ def test_waits_of_others_are_linked_to_the_throttle_that_caused_them(instrumente
     assert links <= throttles
 
 
+def test_interactive_calls_go_before_a_batch(instrumented: Instrumented) -> None:
+    """Ten interactive calls that come last, behind fifty of a batch, are all through before half of the batch is."""
+    instrumented()
+    order: list[str] = []
+
+    async def one(client: openai.AsyncOpenAI, level: Any) -> None:
+        with otel_ratelimit.priority(level):
+            await send(client)
+        order.append(level)
+
+    async def main(server: ThrottlingServer) -> None:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="test") as client:
+            await send(client)  # now the limit is known
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(one, client, "batch")
+                await anyio.sleep(0.1)
+                for _ in range(10):
+                    tasks.start_soon(one, client, "interactive")
+
+    with ThrottlingServer([Limit("tokens", 60 * RATE, used=60 * RATE - 5 * TOKENS)], latency=0.02) as server:
+        anyio.run(main, server)
+    last = max(index for index, level in enumerate(order) if level == "interactive")
+    assert order[: last + 1].count("batch") < 25
+
+
+def test_an_unknown_priority_is_named() -> None:
+    """With what is allowed."""
+    with (
+        pytest.raises(otel_ratelimit.ConfigurationError, match="interactive, normal, batch"),
+        otel_ratelimit.priority("urgent"),  # type: ignore[arg-type]
+    ):
+        pass
+
+
 def test_a_cancelled_call_gives_its_place_back(instrumented: Instrumented) -> None:
     """Cancelled in its wait: it passes at once, its span says so, and those behind it are served in time."""
     probe = instrumented()
