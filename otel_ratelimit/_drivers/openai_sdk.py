@@ -164,23 +164,24 @@ def says_slow_down(error: Exception) -> bool:
     return "slow_down" in (getattr(error, "code", None), getattr(error, "type", None))
 
 
-def account_of(client: Any, options: Any) -> Account:
+Payer = tuple[object, object, object]
+
+
+def payer_of(client: Any) -> Payer:
+    """Who the client's requests are charged to: credential, organisation, project. To be compared, never to be shown.
+
+    Where a function provides the tokens it stands for them: its tokens change, the account behind it does not.
+    """
+    provider = getattr(client, "_azure_ad_token_provider", None) or getattr(client, "_api_key_provider", None)
+    credential = provider or getattr(client, "api_key", None)
+    return credential, getattr(client, "organization", None), getattr(client, "project", None)
+
+
+def account_of(client: Any, model: str | None) -> Account:
     """Whose limit a request counts against: server, credential, organisation and project, model."""
-    body = options.json_data
-    credential = ""
-    for name in ("_api_key_provider", "_azure_ad_token_provider"):
-        provider = getattr(client, name, None)
-        if provider is not None:  # its tokens change; the account behind it does not
-            credential = f"provider {id(provider)}"
-    return Account(
-        server=str(client._base_url),
-        credential=hashed(
-            credential or str(getattr(client, "api_key", "")),
-            str(getattr(client, "organization", None)),
-            str(getattr(client, "project", None)),
-        ),
-        model=body.get("model") if isinstance(body, Mapping) else None,
-    )
+    credential, organization, project = payer_of(client)
+    secret = credential if isinstance(credential, str) else f"provider {id(credential)}"
+    return Account(str(client._base_url), hashed(secret, str(organization), str(project)), model)
 
 
 class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.scope import block_policy
-from otel_ratelimit._stores.memory import MemoryStore, Place
+from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
 
@@ -25,6 +25,19 @@ class Clock:
 
     monotonic: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.SystemRandom().random  # forked workers must not all jitter alike
+
+
+class Known:
+    """What is worked out once for all requests of one client, path and model. Has no ``repr`` of its parts: ``payer`` is
+    the client's own credential, kept beside the client's own reference to it, to notice when that changes."""
+
+    __slots__ = ("account", "base_url", "payer", "subject")
+
+    def __init__(self, base_url: object, payer: openai_sdk.Payer, subject: SubjectAttributes, account: Account) -> None:
+        self.base_url = base_url
+        self.payer = payer
+        self.subject = subject
+        self.account = account
 
 
 class Runtime:
@@ -44,7 +57,7 @@ class Runtime:
         self.clock = clock
         self._on_first_call: Callable[[], None] | None = on_first_call
         self._first_call_lock = threading.Lock()
-        self._seen: dict[Any, tuple[object, SubjectAttributes]] = {}
+        self._seen: dict[tuple[int, str, str | None], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
 
@@ -60,29 +73,32 @@ class Runtime:
             if action is not None:
                 action()
 
-    def subject(self, client: Any, options: Any) -> SubjectAttributes:
-        """The attribute sets of what this request is about, made at first sight and reused."""
+    def known(self, client: Any, options: Any) -> Known:
+        """What this request is about, and whose limit it counts against; worked out at first sight and reused."""
         body = options.json_data
-        model = body.get("model") if type(body) is dict else None
+        model = body.get("model") if isinstance(body, Mapping) else None
+        if not isinstance(model, str):
+            model = None
         # By the URL object's identity, which is cheap (its hash is not), and kept alive beside its entry.
         base_url = client._base_url
-        key = (id(base_url), options.url, model if isinstance(model, str) else None)
+        payer = openai_sdk.payer_of(client)
+        key = (id(base_url), options.url, model)
         known = self._seen.get(key)
-        if known is not None and known[0] is base_url:
-            return known[1]
+        if known is not None and known.base_url is base_url and known.payer == payer:
+            return known
+        known = Known(base_url, payer, self._subject(client, options), openai_sdk.account_of(client, model))
+        if len(self._seen) >= _MAX_SEEN:
+            self._seen.clear()
+        self._seen[key] = known
+        return known
+
+    def _subject(self, client: Any, options: Any) -> SubjectAttributes:
         subject = self._bounded(openai_sdk.subject_of(client, options))
         attributes = self._subjects.get(subject)
         if attributes is None:
             attributes = self._subjects.setdefault(subject, SubjectAttributes(subject))
             self.instruments.seed(attributes)
-        if len(self._seen) >= _MAX_SEEN:
-            self._seen.clear()
-        self._seen[key] = (base_url, attributes)
         return attributes
-
-    def place(self, client: Any, options: Any, subject: SubjectAttributes, *, paced: bool) -> Place:
-        """A place in the queue of the account that this request counts against."""
-        return self.store.place(openai_sdk.account_of(client, options), subject, paced=paced)
 
     def _bounded(self, subject: Subject) -> Subject:
         """The model becomes ``other`` once too many have been seen: label values come from user input."""

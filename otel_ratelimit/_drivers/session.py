@@ -102,7 +102,8 @@ class Session:
         self.client = client
         self.options = options
         self.began = self._attempt_began = runtime.clock.monotonic()
-        self.subject = runtime.subject(client, options)
+        known = runtime.known(client, options)
+        self.subject = known.subject
         self.max_retries: int = options.get_max_retries(client.max_retries)
         self._replay = capture(options)
         self._trace: CallTrace | None = None
@@ -121,7 +122,7 @@ class Session:
         self._ended = False
         self._wait_began = self._sleep_began = 0.0
         paced = policy.pacing and policy.mode == "wait"
-        self.place = runtime.place(client, options, self.subject, paced=paced)
+        self.place = runtime.store.place(known.account, known.subject, paced=paced)
         if policy.mode == "observe":
             self._generator: Generator[Command, Any, Verdict] = call.observe()
         else:

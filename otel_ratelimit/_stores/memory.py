@@ -205,8 +205,8 @@ class Place:
     def leave(self, now: float) -> None:
         """Give back what is still held. Harmless when there is nothing."""
         ticket, self._ticket = self._ticket, None
-        if ticket is None or self._admission is None:
-            return
+        if ticket is None or self._admission is None or ticket.state == SETTLED:
+            return  # by far the usual end: answered, and holding nothing
         with self._store._lock:
             self._store._waiting.pop(ticket, None)
             self._admission.leave(ticket, now)

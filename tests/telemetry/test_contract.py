@@ -241,6 +241,8 @@ def test_no_secret_leaves(
                 for point in probe.points(f"otel_ratelimit.{name}")]  # fmt: skip
     emitted += [record.getMessage() for record in caplog.records if record.name == "otel_ratelimit"]
     emitted += notes(raised.value)
+    runtime = otel_ratelimit.RateLimitInstrumentor()._hooks.runtime  # type: ignore[union-attr]
+    emitted += [repr(vars(runtime)), repr(vars(runtime.store)), repr(list(runtime._seen.values()))]  # type: ignore[union-attr]
     for secret in ("marked", "org-", "req_", "Rate limit reached", "try again"):
         assert not [text for text in emitted if secret in text]
 
