@@ -96,17 +96,17 @@ def jobs_of(scenario: Scenario, rng: random.Random) -> list[Job]:
     return jobs
 
 
-def play(scenario: Scenario, seed: int, kind: type[World] = Ours, **keywords: Any) -> tuple[Run, float, World]:
-    """One run and its bound in seconds."""
-    rng = random.Random(seed)
-    jobs = jobs_of(scenario, rng)
+def server_of(scenario: Scenario, seed: int) -> Server:
+    """The scenario's server, with the load of others on it."""
     load = Load(*scenario.load, random.Random(seed + 1)) if scenario.load is not None else None
-    server = Server(
+    return Server(
         scenario.limits, scenario.dialect, random.Random(seed + 2), load, scenario.errors, scenario.median, scenario.sigma,
         scenario.overload_above,
     )  # fmt: skip
-    world = kind(server, jobs, scenario.concurrency, random.Random(seed + 3), network=scenario.network, **keywords)
-    run = world.run()
+
+
+def bound_of(scenario: Scenario, jobs: list[Job], load: Load | None) -> float:
+    """Seconds that no client can do without: refill time and a median service time, or service time over concurrency."""
     limits = scenario.limits
     attempts = len(jobs) / (1.0 - scenario.errors)
     charged = sum(job.charge for job in jobs) * attempts / len(jobs)
@@ -114,8 +114,15 @@ def play(scenario: Scenario, seed: int, kind: type[World] = Ours, **keywords: An
     requests = refill_time(attempts, limits.rpm / 60 * limits.burst, limits.rpm / 60, None, ())
     width = min(scenario.concurrency, scenario.overload_above)
     mean = scenario.median * math.exp(scenario.sigma**2 / 2)
-    bound = max(max(tokens, requests) + scenario.median, mean * len(jobs) / width)
-    return run, bound, world
+    return max(max(tokens, requests) + scenario.median, mean * len(jobs) / width)
+
+
+def play(scenario: Scenario, seed: int, kind: type[World] = Ours, **keywords: Any) -> tuple[Run, float, World]:
+    """One run and its bound in seconds."""
+    jobs = jobs_of(scenario, random.Random(seed))
+    server = server_of(scenario, seed)
+    world = kind(server, jobs, scenario.concurrency, random.Random(seed + 3), network=scenario.network, **keywords)
+    return world.run(), bound_of(scenario, jobs, server.load), world
 
 
 def median(values: list[float]) -> float:
