@@ -11,6 +11,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/otel-ratelimit
+work= # a directory to build in
+trap 'rm -rf "$work"' EXIT
 
 source_of() {
   case $1 in
@@ -25,13 +27,12 @@ place_of() { # only the lines that are no comments make another program
 }
 
 build() {
-  local place work builder
+  local place builder
   place=$(place_of "$1")
   if [ ! -x "$place" ]; then
     command -v go >/dev/null || { echo "tools.sh: go is not installed; $1 cannot be built" >&2; exit 3; }
     echo "building $1, once; this takes some minutes" >&2
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
     if [ "$1" = collector ]; then
       builder=$(sed -n 's/^  version: /v/p' "$here/builder.yaml")
       GOBIN=$work nice go install "go.opentelemetry.io/collector/cmd/builder@$builder"
@@ -40,7 +41,7 @@ build() {
       mv "$work/out/otelcol" "$work/collector"
     else
       cp "$here/jaeger/go.mod" "$work"
-      (cd "$work" && nice go build -mod=mod -trimpath -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger) \
+      (cd "$work" && nice go build -mod=mod -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger) \
         2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     fi
     mkdir -p "$(dirname "$place")"

@@ -1,9 +1,10 @@
 """Prints each alert that Alertmanager sends, one line each: where it went, what it is, whom it is about.
 
-``python collector-config/webhook.py [PORT]`` (9099 by default; 0 takes any free one). Standard library only. To try the alerts
-out; Alertmanager's own integrations are for real use.
+``python collector-config/webhook.py``, to see alerts arrive. Standard library only. For real use Alertmanager has integrations.
 """
 
+import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -13,8 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Receiver(BaseHTTPRequestHandler):
     """Takes Alertmanager's webhook messages (version 4)."""
 
+    def do_GET(self) -> None:
+        """Says that it is there."""
+        self.send_response(204)
+        self.end_headers()
+
     def do_POST(self) -> None:
-        """One message: a group of alerts."""
+        """Prints one message: a group of alerts."""
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         for alert in message["alerts"]:
             labels = alert["labels"]
@@ -30,15 +36,16 @@ class Receiver(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Listen until Ctrl-C."""
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 9099
-    # Containers reach the host by the address of their network's bridge, never by loopback; a free port is for tests on this host.
-    with ThreadingHTTPServer(("127.0.0.1" if port == 0 else "", port), Receiver) as server:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    parser = argparse.ArgumentParser(description="Prints each alert that Alertmanager sends.")
+    # A container reaches its host by the address of a bridge, not by loopback.
+    parser.add_argument("--host", default="0.0.0.0", help="where to listen (default: everywhere)")
+    parser.add_argument("--port", type=int, default=9099)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ThreadingHTTPServer((options.host, options.port), Receiver) as server:
         print(f"listening on port {server.server_port}", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":
