@@ -6,9 +6,11 @@ and exits with 0 if they agree.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -149,8 +151,24 @@ def _sum_of(exposition: str, word: str) -> float:
     return sum(float(number) for number in re.findall(pattern, exposition, re.MULTILINE))
 
 
+def take_picture(stack: Stack, file: Path) -> None:
+    """Prometheus' alerts page, as it is now."""
+    subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,860",
+            "--virtual-time-budget=8000", f"--screenshot={file}", f"{stack.prometheus_url}/classic/alerts",
+        ],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )  # fmt: skip
+
+
 def main() -> int:
     """Run it in a directory that is kept only where something went wrong."""
+    parser = argparse.ArgumentParser(prog="bash collector-config/chain.sh", description="Runs the whole chain once.")
+    parser.add_argument("--picture", type=Path, help="save a picture of Prometheus' alerts page (needs chromium)")
+    options = parser.parse_args()
     problem = missing(*PROGRAMS)
     if problem:
         print(problem, file=sys.stderr)
@@ -160,12 +178,12 @@ def main() -> int:
         if not stack.jaeger:
             print("Jaeger has not been built (bash collector-config/tools.sh jaeger); a sink takes its place\n")
         result = run(stack)
+        if options.picture:
+            take_picture(stack, options.picture)
     print(table(result))
     if not result.agrees:
         print(f"\nthe stages disagree, or an alert is missing; logs: {directory}", file=sys.stderr)
         return 1
-    import shutil
-
     shutil.rmtree(directory)
     print("\nevery stage agrees with the server")
     return 0

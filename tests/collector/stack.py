@@ -48,6 +48,11 @@ class Collector:
         )
 
     @property
+    def binary(self) -> Path:
+        """The program itself."""
+        return Path(find("collector") or "")
+
+    @property
     def endpoint(self) -> str:
         """For ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
         return f"http://127.0.0.1:{self.http_port}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 from collections import defaultdict
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -141,8 +141,6 @@ class JaegerTraces:
         self._program.stop()
 
     def search(self, service: str, tags: dict[str, str] | None = None) -> list[list[Span]]:
-        import json
-
         parameters = {"service": service, "limit": 1500, "lookback": "1h"}
         if tags:
             parameters["tags"] = json.dumps(tags)
@@ -176,7 +174,3 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 def _as_tag(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-with contextlib.suppress(ImportError):  # mypy: both are Traces
-    _check: tuple[type[Traces], type[Traces]] = (SinkTraces, JaegerTraces)

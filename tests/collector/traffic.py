@@ -24,7 +24,7 @@ import otel_ratelimit
 import otel_ratelimit.auto  # noqa: F401
 from otel_ratelimit import Policy
 from otel_ratelimit._demo import traffic
-from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
+from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
 
 SECRET = "sk-proj-" + "Zx9" * 8
 """A key that nobody has, put where keys must not be."""
@@ -44,6 +44,12 @@ class Counted:
     calls: int
     failed: int
     throttled_by_model: dict[str, int]
+
+
+def start_server() -> ThrottlingServer:
+    """The demo's server, with a limit of requests beside that of tokens."""
+    limits = [Limit("tokens", traffic.TOKENS_PER_MINUTE, used=traffic.TOKENS_IN_USE), Limit("requests", 5000)]
+    return ThrottlingServer(limits=limits, latency=traffic.SERVICE_TIME)
 
 
 def call(client: openai.OpenAI, model: str) -> bool:
@@ -111,7 +117,7 @@ def in_spans(server: ThrottlingServer, client: openai.OpenAI) -> list[bool]:
 def main() -> int:
     """Run it all; 1 where a call ended otherwise than it should."""
     with (
-        traffic.start_server() as server,
+        start_server() as server,
         openai.OpenAI(base_url=server.base_url, api_key="test") as client,
         # By another name of the same host: an alert about the quota of one account silences those about the same account's limits.
         openai.OpenAI(base_url=server.base_url.replace("127.0.0.1", "localhost"), api_key="test") as elsewhere,
