@@ -262,7 +262,8 @@ class Ledger:
             if silent and tariff is not None:
                 tariff.learn_sum(ours, lost, silent)
             else:
-                found = (lost - ours) / elapsed
+                # Nobody takes more than flows in for long: more than that is the order in which a burst of ours arrived.
+                found = min(max((lost - ours) / elapsed, -self.rate), self.rate)
                 self.drain += (found - self.drain) * elapsed / (elapsed + DRAIN_TIME)
                 self.drain = min(max(self.drain, 0.0), MOST_DRAIN * self.rate)
         elif self.drain and elapsed > 0:  # it was full meanwhile: nobody takes much

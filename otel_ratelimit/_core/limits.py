@@ -345,14 +345,17 @@ class Limits:
         ticket.ignores_reset = False
         if slow_down:
             self.gates.slow_down(ticket.sent, now)
-        elif throttle.kind in ("overload", "concurrency"):
+            return
+        if throttle.kind in ("overload", "concurrency"):
             self.gates.overloaded(ticket.sent)
-        elif any(entry.short for entry in told) and not self._surprised_again(ticket):
-            # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
-            ticket.ignores_reset = throttle.source == "x-ratelimit-reset"
-        else:
+            return
+        # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
+        explained = any(entry.short for entry in told)
+        ticket.ignores_reset = explained and throttle.source == "x-ratelimit-reset"
+        if not explained or self._surprised_again(ticket):
+            delay = None if ticket.ignores_reset else throttle.delay
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
-            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay, alone=not waiting)
+            self.gates.refused(ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting)
 
     def _surprised_again(self, ticket: Ticket) -> bool:
         """Whether the ledgers, which had room for the call, have been wrong too often of late to be believed alone."""
@@ -362,12 +365,12 @@ class Limits:
         return self._surprises > SURPRISES
 
     def _trust(self, ticket: Ticket) -> None:
-        """A call was served as the ledgers had it."""
+        """A call was served as the ledgers had it; once they are believed again the pacer is not needed beside them."""
         if ticket.sent > self._surprised:
-            mistrusted = self._surprises > SURPRISES
+            doubted = self._surprises > SURPRISES
             self._surprises = max(self._surprises - 1.0 / RIGHT_CALLS, 0.0)
-            if mistrusted and self._surprises <= SURPRISES:
-                pass
+            if doubted and self._surprises <= SURPRISES:
+                self.gates.pacer.on = False
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""
