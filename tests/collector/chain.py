@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.collector.programs import missing
 from tests.collector.stack import Stack
-from tests.collector.traffic import Counted
+from tests.collector.counted import Counted
 
 SERVICE = "chain-test"
 PROGRAMS = ("collector", "prometheus", "prometheus-alertmanager")

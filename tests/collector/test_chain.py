@@ -16,7 +16,7 @@ from tests.collector import chain, queries
 from tests.collector.conftest import Run
 from tests.collector.programs import CONFIGURATION, get_json
 from tests.collector.traces import JaegerTraces, Span
-from tests.collector.traffic import MODELS, SECRET
+from tests.collector.counted import MODELS, SECRET
 
 pytestmark = pytest.mark.timeout(400)  # the first of them starts five programs and sends two hundred calls
 

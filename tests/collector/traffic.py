@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import openai
 from opentelemetry import metrics, trace
@@ -25,25 +25,10 @@ import otel_ratelimit.auto  # noqa: F401
 from otel_ratelimit import Policy
 from otel_ratelimit._demo import traffic
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
+from tests.collector.counted import MODELS, SECRET, Counted
 
-SECRET = "sk-proj-" + "Zx9" * 8
-"""A key that nobody has, put where keys must not be."""
-
-MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "o4-mini")
 SETTLE = 2.5
 """Seconds in which the zeros of a new series are exported and scraped, where both happen every second."""
-
-
-@dataclass
-class Counted:
-    """The server's own count, and what the caller saw."""
-
-    requests: int
-    throttled: int
-    resent: int
-    calls: int
-    failed: int
-    throttled_by_model: dict[str, int]
 
 
 def start_server() -> ThrottlingServer:
