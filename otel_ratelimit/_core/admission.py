@@ -54,7 +54,6 @@ class Admission:
 
     Attributes:
         cause: what was handed to the ``settle`` that last closed a gate, None before; for span links.
-        limits: what is known of the server.
     """
 
     __slots__ = ("_limits", "_now", "_number", "_queue", "_random", "_wakes", "cause")
