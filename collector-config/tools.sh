@@ -5,10 +5,12 @@
 #   tools.sh collector    builds the Collector of builder.yaml with Go, and prints where it is
 #   tools.sh jaeger       builds Jaeger of jaeger/go.mod with Go, and prints where it is
 #   tools.sh find NAME    prints where collector or jaeger is, if it has been built; builds nothing
+#   tools.sh place NAME   prints where it would be
 #
 # What is built is kept outside of the checkout, under ${XDG_CACHE_HOME:-~/.cache}/otel-ratelimit, by the hash of what it is built
 # from.
 set -euo pipefail
+shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/otel-ratelimit
 work= # a directory to build in
@@ -23,7 +25,9 @@ source_of() {
 }
 
 place_of() { # only the lines that are no comments make another program
-  echo "$cache/$1-$(grep -v '^ *\(#\|//\)' "$(source_of "$1")" | sha256sum | cut -c1-16)/$1"
+  local source
+  source=$(source_of "$1")
+  echo "$cache/$1-$(grep -v '^ *\(#\|//\)' "$source" | sha256sum | cut -c1-16)/$1"
 }
 
 build() {
@@ -71,8 +75,9 @@ case ${1-} in
     place=$(place_of "${2-}")
     [ -x "$place" ] && echo "$place"
     ;;
+  place) place_of "${2-}" ;;
   *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -223,7 +223,12 @@ ROWS: tuple[tuple[str, tuple[Graph, ...]], ...] = (
             Graph(
                 "Sent again, by reason",
                 "",
-                (Query(rate("otel_ratelimit_retries_total", "otel_ratelimit_retry_reason"), "{{otel_ratelimit_retry_reason}}"),),
+                (
+                    Query(
+                        rate("otel_ratelimit_retries_total", "otel_ratelimit_retry_reason"),
+                        "{{otel_ratelimit_retry_reason}}",
+                    ),
+                ),
                 units.CountsPerSecond,
             ),
             Graph(

@@ -1,7 +1,7 @@
 """The whole chain, run once: calls -> Collector -> Jaeger and Prometheus -> Alertmanager -> webhook.
 
-``bash collector-config/chain.sh`` gets what is missing and runs this; it prints what each stage counted beside the server's own count,
-and exits with 0 if they agree.
+``bash collector-config/chain.sh`` gets what is missing and runs this. It prints what each stage counted beside the
+server's own count, and exits with 0 if they agree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.collector.counted import Counted
 from tests.collector.programs import missing
 from tests.collector.stack import Stack
-from tests.collector.counted import Counted
 
 SERVICE = "chain-test"
 PROGRAMS = ("collector", "prometheus", "prometheus-alertmanager")
 EXPECTED_ALERTS = {"OpenAIQuotaExhausted", "OpenAIRateLimitGiveUps", "OpenAIThrottleRatioHigh"}
-"""Those that the traffic must raise. OpenAIThrottleRatioHigh is the demo's own throttling; the others are its scripted answers'."""
+"""Those that the traffic must raise: the second by answers that are scripted, as is the first; the third by real limits."""
 
 PATIENCE = 60.0
 """Seconds until everything has arrived everywhere; it takes about three."""
@@ -58,7 +58,11 @@ class Result:
         columns = ("throttled", "resent", "requests", "waits")
         numbers = [{getattr(row, column) for row in self.rows} - {None} for column in columns]
         arrived = {line.split()[2] for line in self.notified}
-        return all(len(column) == 1 for column in numbers) and self.alerts >= EXPECTED_ALERTS and arrived >= EXPECTED_ALERTS
+        return (
+            all(len(column) == 1 for column in numbers)
+            and self.alerts >= EXPECTED_ALERTS
+            and arrived >= EXPECTED_ALERTS
+        )
 
 
 def send_traffic(endpoint: str) -> Counted:
@@ -93,9 +97,7 @@ def wait_until(met: Callable[[], bool]) -> None:
 def look(stack: Stack, counted: Counted) -> Result:
     """Read every stage."""
     spans = [span for trace in stack.traces.search(SERVICE) for span in trace]
-    of_spans = {
-        word: sum(span.name.split(" ")[0] == word for span in spans) for word in ("throttle", "retry", "wait")
-    }
+    of_spans = {word: sum(span.name.split(" ")[0] == word for span in spans) for word in ("throttle", "retry", "wait")}
     exported = stack.collector.metrics()
     in_collector = {word: int(_sum_of(exported, word)) for word in ("throttle", "retry", "wait")}
     rows = [
@@ -139,7 +141,9 @@ def table(result: Result) -> str:
     """For people."""
     lines = [f"{'stage':<28}{'throttled':>10}{'sent again':>12}{'requests':>10}{'waits':>8}"]
     for row in result.rows:
-        cells = ("-" if number is None else str(number) for number in (row.throttled, row.resent, row.requests, row.waits))
+        cells = (
+            "-" if number is None else str(number) for number in (row.throttled, row.resent, row.requests, row.waits)
+        )
         lines.append("{:<28}{:>10}{:>12}{:>10}{:>8}".format(row.stage, *cells))
     lines += ["", f"Alertmanager has {len(result.alerts)} alerts: {', '.join(sorted(result.alerts))}"]
     lines += [f"the webhook got {len(result.notified)} notifications:", *(f"  {line}" for line in result.notified)]

@@ -80,7 +80,11 @@ class Program:
         self.log = log
         self.ready_url = ready_url
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL", "JAEGER"))}
-        self.environment = {**inherited, "OTEL_TRACES_SAMPLER": "always_off", **(environment or {})}  # no traces of Jaeger's own
+        self.environment = {
+            **inherited,
+            "OTEL_TRACES_SAMPLER": "always_off",
+            **(environment or {}),
+        }  # no traces of Jaeger's own
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Program:

@@ -14,9 +14,13 @@ RULES = CONFIGURATION / "prometheus" / "rules"
 DASHBOARD = CONFIGURATION / "grafana" / "otel-ratelimit.json"
 
 _WORDS = frozenset(
-    """sum min max avg count group by on ignoring without offset unless and or bool rate increase absent predict_linear
-    histogram_quantile clamp_max label_values group_left""".split()
+    re.findall(
+        r"\w+",
+        "sum min max avg count group by on ignoring without offset unless and or bool rate increase absent"
+        " predict_linear histogram_quantile",
+    )
 )
+"""Of PromQL."""
 
 
 def rules() -> list[dict[str, Any]]:
@@ -56,9 +60,7 @@ def expressions() -> list[str]:
     dashboard = json.loads(DASHBOARD.read_text())
     found = [rule["expr"] for rule in rules()]
     found += [filled_in(query) for panel in dashboard["panels"] for query in of_panel(panel)]
-    return found + [
-        variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"
-    ]
+    return found + [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
 
 
 def metrics_in(expression: str) -> set[str]:
@@ -73,7 +75,11 @@ def labels_in(expression: str) -> set[str]:
     """Names of labels in a PromQL expression: in its selectors and groupings."""
     if expression.startswith("label_values("):
         return {expression.removesuffix(")").split(", ")[-1]}
-    found = {name for group in re.findall(r"\{([^}]*)\}", expression) for name in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", group)}
+    found = {
+        name
+        for group in re.findall(r"\{([^}]*)\}", expression)
+        for name in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", group)
+    }
     for group in re.findall(r"\b(?:by|on|ignoring|without)\s*\(([^)]*)\)", expression):
         found.update(name.strip() for name in group.split(",") if name.strip())
     return found
@@ -87,4 +93,6 @@ def metrics_asked_for() -> set[str]:
 
 def families(exposition: str) -> set[str]:
     """Names of all series on a page that Prometheus scrapes."""
-    return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in exposition.splitlines() if line and not line.startswith("#")}
+    return {
+        re.split(r"[{ ]", line, maxsplit=1)[0] for line in exposition.splitlines() if line and not line.startswith("#")
+    }

@@ -1,7 +1,7 @@
 """The shipped configurations, run: Collector, Jaeger, Prometheus, Alertmanager and a webhook, on free loopback ports.
 
-What differs from the shipped files is here and nowhere else: addresses; intervals of a second instead of fifteen; and, in the copy of
-the rules, how long an alert must hold (``for``), since no test waits five minutes. Expressions and thresholds stay as they are.
+What differs from the shipped files is here and nowhere else: addresses; intervals of a second instead of fifteen; and, in the
+copy of the rules, how long an alert must hold (``for``), since no test waits five minutes. Expressions and thresholds stay.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ class Stack:
 
     def __enter__(self) -> Stack:
         try:
-            self.traces = self._exit.enter_context(
-                JaegerTraces(self._directory, self.prometheus_url) if self.jaeger else SinkTraces()
-            )
+            traces: Traces = JaegerTraces(self._directory, self.prometheus_url) if self.jaeger else SinkTraces()
+            self.traces = self._exit.enter_context(traces)
             self.collector = Collector(self._directory, self.traces.otlp_port)
             self._exit.enter_context(self.collector.program)
             self._exit.enter_context(self._alertmanager(self._webhook()))

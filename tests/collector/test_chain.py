@@ -14,9 +14,9 @@ import pytest
 
 from tests.collector import chain, queries
 from tests.collector.conftest import Run
+from tests.collector.counted import MODELS, SECRET
 from tests.collector.programs import CONFIGURATION, get_json
 from tests.collector.traces import JaegerTraces, Span
-from tests.collector.counted import MODELS, SECRET
 
 pytestmark = pytest.mark.timeout(400)  # the first of them starts five programs and sends two hundred calls
 
@@ -101,7 +101,9 @@ def test_only_throttled_traces_are_found_by_the_tag(run: Run) -> None:
     """The search that the documentation names finds them all, and no other."""
     everything = run.stack.traces.search(chain.SERVICE)
     with_throttle = {trace[0].trace_id for trace in everything if any(s.name.startswith("throttle ") for s in trace)}
-    found = {trace[0].trace_id for trace in run.stack.traces.search(chain.SERVICE, {"otel_ratelimit.throttled": "true"})}
+    found = {
+        trace[0].trace_id for trace in run.stack.traces.search(chain.SERVICE, {"otel_ratelimit.throttled": "true"})
+    }
     assert found == with_throttle
     assert len(found) < len(everything)
 

@@ -51,9 +51,7 @@ def test_each_alert_is_silent_first_and_then_exactly_that_alert(tmp_path: Path) 
             named.setdefault(check["eval_time"], set()).add(check["alertname"])
         for time, alerts in named.items():
             others = [name for name in everything if name not in alerts]
-            test["alert_rule_test"] += [
-                {"eval_time": time, "alertname": name, "exp_alerts": []} for name in others
-            ]
+            test["alert_rule_test"] += [{"eval_time": time, "alertname": name, "exp_alerts": []} for name in others]
     file = tmp_path / "alerts.yaml"
     file.write_text(yaml.safe_dump(document))
     promtool("test", "rules", str(file))
@@ -130,7 +128,9 @@ def test_rules_and_dashboard_ask_only_for_what_is_emitted() -> None:
     """A query over a name that nobody emits is an empty graph and an alert that never fires."""
     foreign = {name for name in queries.metrics_asked_for() if name.startswith("otelcol_") or name == "up"}
     assert queries.metrics_asked_for() - foreign <= emitted()
-    attributes = {value.replace(".", "_") for key, value in vars(names).items() if key.isupper() and isinstance(value, str)}
+    attributes = {
+        value.replace(".", "_") for key, value in vars(names).items() if key.isupper() and isinstance(value, str)
+    }
     labels = {label for expression in queries.expressions() for label in queries.labels_in(expression)}
     assert labels <= attributes | {"job", "instance", "le"}
 

@@ -1,4 +1,4 @@
-"""Where the Collector sends its traces: a real Jaeger, or, where none has been built, a sink for OTLP. Both are asked the same."""
+"""Where the Collector sends its traces: a real Jaeger or, where none has been built, a sink for OTLP. Both are asked the same."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class SinkTraces:
 
         sink = self
 
-        class Servicer(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]
+        class Servicer(trace_service_pb2_grpc.TraceServiceServicer):
             def Export(self, request: Any, _context: Any) -> Any:
                 sink.take(request)
                 return trace_service_pb2.ExportTraceServiceResponse()
 
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Servicer(), self._server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Servicer(), self._server)  # type: ignore[no-untyped-call]
         self._server.add_insecure_port(f"127.0.0.1:{self.otlp_port}")
         self._server.start()
         return self
@@ -145,9 +145,7 @@ class JaegerTraces:
         if tags:
             parameters["tags"] = json.dumps(tags)
         answer = get_json(f"{self.url}/api/traces?{urlencode(parameters)}")
-        return [
-            [_from_jaeger(span, trace["processes"]) for span in trace["spans"]] for trace in answer["data"] or ()
-        ]
+        return [[_from_jaeger(span, trace["processes"]) for span in trace["spans"]] for trace in answer["data"] or ()]
 
 
 def _from_jaeger(span: dict[str, Any], processes: dict[str, Any]) -> Span:

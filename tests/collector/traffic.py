@@ -1,4 +1,4 @@
-"""A user's program: the one import, calls against the throttling server, and nothing said about telemetry but ``OTEL_*`` variables.
+"""A user's program: the one import, calls against the throttling server, and of telemetry nothing but ``OTEL_*`` variables.
 
 ``python -m tests.collector.traffic`` prints, as its last line, what the server counted, as JSON. What happens:
 
@@ -16,12 +16,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
+from typing import Any
 
 import openai
 from opentelemetry import metrics, trace
 
 import otel_ratelimit
-import otel_ratelimit.auto  # noqa: F401
+import otel_ratelimit.auto
 from otel_ratelimit import Policy
 from otel_ratelimit._demo import traffic
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
@@ -40,7 +41,9 @@ def start_server() -> ThrottlingServer:
 def call(client: openai.OpenAI, model: str) -> bool:
     """One call; whether it was answered."""
     try:
-        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Say hello."}], max_tokens=400)
+        client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Say hello."}], max_tokens=400
+        )
     except openai.OpenAIError:
         return False
     return True
@@ -104,7 +107,7 @@ def main() -> int:
     with (
         start_server() as server,
         openai.OpenAI(base_url=server.base_url, api_key="test") as client,
-        # By another name of the same host: an alert about the quota of one account silences those about the same account's limits.
+        # By another name: an alert about the quota of one server's account silences those about its limits.
         openai.OpenAI(base_url=server.base_url.replace("127.0.0.1", "localhost"), api_key="test") as elsewhere,
     ):
         server.script([Reply.ok()] * len(MODELS))
@@ -130,8 +133,9 @@ def main() -> int:
             failed=result.failed + answered.count(False) + failing.count(False),
             throttled_by_model=dict(by_model),
         )
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-        provider.force_flush()  # type: ignore[attr-defined]
+    providers: tuple[Any, ...] = (trace.get_tracer_provider(), metrics.get_meter_provider())
+    for provider in providers:
+        provider.force_flush()
     print(json.dumps(asdict(counted)))
     return 0 if failing == [False, False, False, True, False] and all(answered) and result.failed == 0 else 1
 
