@@ -7,8 +7,8 @@
 #   tools.sh find NAME    prints where collector or jaeger is, if it has been built; builds nothing
 #   tools.sh place NAME   prints where it would be
 #
-# What is built is kept outside of the checkout, under ${XDG_CACHE_HOME:-~/.cache}/otel-ratelimit, by the hash of what it is built
-# from.
+# Ends with 3 where a program can neither be found nor had. What is built is kept outside of the checkout, under
+# ${XDG_CACHE_HOME:-~/.cache}/otel-ratelimit, by the hash of what it is built from.
 set -euo pipefail
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,9 +34,12 @@ build() {
   local place builder
   place=$(place_of "$1")
   if [ ! -x "$place" ]; then
-    command -v go >/dev/null || { echo "tools.sh: go is not installed; $1 cannot be built" >&2; exit 3; }
-    echo "building $1, once; this takes some minutes" >&2
+    command -v go >/dev/null || { echo "tools.sh: Go is not installed; $1 cannot be built" >&2; exit 3; }
     work=$(mktemp -d)
+    printf 'module probe\n\ngo 1.25.0\n' >"$work/go.mod"
+    (cd "$work" && go list -m >/dev/null) || { echo "tools.sh: $1 needs Go 1.25 or newer" >&2; exit 3; }
+    rm "$work/go.mod"
+    echo "building $1, once; this takes some minutes" >&2
     if [ "$1" = collector ]; then
       builder=$(sed -n 's/^  version: /v/p' "$here/builder.yaml")
       GOBIN=$work nice go install "go.opentelemetry.io/collector/cmd/builder@$builder"

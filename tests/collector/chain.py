@@ -172,12 +172,14 @@ def main() -> int:
     """Run it in a directory that is kept only where something went wrong."""
     parser = argparse.ArgumentParser(prog="bash collector-config/chain.sh", description="Runs the whole chain once.")
     parser.add_argument("--picture", type=Path, help="save a picture of Prometheus' alerts page (needs chromium)")
+    parser.add_argument("--directory", type=Path, help="a new directory for data and logs (default: a temporary one)")
     options = parser.parse_args()
     problem = missing(*PROGRAMS)
     if problem:
         print(problem, file=sys.stderr)
         return 3
-    directory = Path(tempfile.mkdtemp(prefix="otel-ratelimit-chain-"))
+    directory: Path = options.directory or Path(tempfile.mkdtemp(prefix="otel-ratelimit-chain-"))
+    directory.mkdir(exist_ok=not options.directory)
     with Stack(directory) as stack:
         if not stack.jaeger:
             print("Jaeger has not been built (bash collector-config/tools.sh jaeger); a sink takes its place\n")

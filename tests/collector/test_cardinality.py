@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -33,10 +34,8 @@ class Program:
     def call(self, model: str, *script: Reply) -> None:
         """One call, whatever becomes of it."""
         self.server.script(script)
-        try:
+        with contextlib.suppress(openai.OpenAIError):
             self.client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
-        except openai.OpenAIError:
-            pass
 
     def series(self) -> Counter[str]:
         """Series as Prometheus has them, by metric: a histogram has one for each bucket, and its sum and its count."""
@@ -85,7 +84,9 @@ def program() -> Iterator[Program]:
 def table() -> dict[str, list[str]]:
     """The README's table: metric to its further cells."""
     text = (CONFIGURATION / "README.md").read_text().split("\n## Series, and what they cost\n")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
     return {row[0].strip("`*"): row[1:] for row in rows[1:]}
 
 
@@ -142,7 +143,9 @@ def test_no_text_of_the_server_makes_a_series(program: Program) -> None:
             "type": f"type-{number}",
             "code": f"code-{number}",
         }
-        return Reply(status=(429, 400)[number % 2], json={"error": error}, headers={"x-ratelimit-of": f"horns-{number}"})
+        return Reply(
+            status=(429, 400)[number % 2], json={"error": error}, headers={"x-ratelimit-of": f"horns-{number}"}
+        )
 
     for number in (1000, 1001):
         program.call("gpt-4o", reply(number))

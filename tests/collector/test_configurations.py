@@ -306,7 +306,7 @@ def test_what_was_built_is_found_by_the_lines_that_matter(tmp_path: Path) -> Non
     assert (tool("find", "collector").returncode, tool("find", "collector").stdout) == (1, "")
     refused = tool("collector")
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "go is not installed" in refused.stderr
+    assert "Go is not installed" in refused.stderr
     assert tool("find", "nothing").returncode == 2
     place = Path(tool("place", "collector").stdout.strip())
     place.parent.mkdir(parents=True)

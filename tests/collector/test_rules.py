@@ -99,6 +99,41 @@ def test_every_alert_tells_what_to_do(alert: dict[str, Any]) -> None:
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
 
 
+def test_the_how_to_page_lists_every_alert_with_its_severity() -> None:
+    """In the order of the rules."""
+    page = (CONFIGURATION.parent / "docs" / "how-to" / "alert.md").read_text()
+    listed = re.findall(r"^\| \[(\w+)\]\(\.\./\.\./(\S+)\) \|.*\| ([\w, ]+) \|$", page, re.MULTILINE)
+    expected: dict[str, list[str]] = {}
+    for alert in queries.alerts():
+        expected.setdefault(alert["alert"], []).append(alert["labels"]["severity"])
+    assert [(name, severity) for name, _, severity in listed] == [(name, ", ".join(s)) for name, s in expected.items()]
+    assert all((CONFIGURATION.parent / path).exists() for _, path, _ in listed)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        CONFIGURATION / "README.md",
+        *sorted(RUNBOOKS.glob("*.md")),
+        *sorted((CONFIGURATION.parent / "docs/how-to").glob("*.md")),
+    ],
+    ids=lambda page: page.name,
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Those within the repository."""
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_runbooks_ask_only_for_what_is_emitted() -> None:
+    """At night nobody wants to correct a query."""
+    recorded = {rule["record"] for rule in queries.recording_rules()}
+    own_labels = {value.replace(".", "_") for value in vars(names).values() if isinstance(value, str)}
+    for page in RUNBOOKS.glob("*.md"):
+        words = set(re.findall(r"(?<![\w./:])(?:\w+:)?otel_ratelimit_\w+(?::\w+)?", page.read_text()))
+        assert words - recorded - emitted() - own_labels == set(), page.name
+
+
 def test_no_page_without_an_alert() -> None:
     """None is left over."""
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {alert["alert"] for alert in queries.alerts()}
