@@ -93,6 +93,12 @@ def test_every_throttled_trace_is_kept_whole_and_no_other(pipeline: Pipeline) ->
         pipeline.call(*([throttle_reply(delay=0.02)] if number % 4 == 0 else []))
     traces = pipeline.arrived(5)
     assert [words(spans) for spans in traces.values()] == [WHOLE] * 5
+    # By the flag, although the status of a throttle span would do too.
+    decided = re.findall(
+        r'tail_sampling_count_traces_sampled\{[^}]*policy="(.*?)"[^}]*sampled="true"[^}]*\} (\d+)',
+        pipeline.collector.telemetry(),
+    )
+    assert {policy: int(number) for policy, number in decided if number != "0"} == {"throttled": 5}
     pattern = rf'traces_span_metrics_calls_total{{[^}}]*job="{SERVICE}"[^}}]*span_name="caller"[^}}]*}} (\S+)'
     end = time.monotonic() + 20
     while time.monotonic() < end and re.findall(pattern, pipeline.collector.metrics()) != ["20.0"]:
