@@ -411,3 +411,25 @@ def test_the_pacer_is_dropped_once_the_ledgers_are_right_again() -> None:
         now += 1.0
     assert admission._limits.gates.gated
     assert not admission._limits.gates.pacer.on
+
+
+def test_watched_calls_go_at_once_and_are_told_what_waiting_would_have_taken() -> None:
+    """Nobody is held, every call is counted, and the time that it would have been held is exact."""
+    admission = emptied()
+    held = []
+    for _ in range(3):
+        ticket, seconds = admission.watch(0.0, CALL, "normal")
+        assert ticket.admitted
+        held.append(seconds)
+    assert held == pytest.approx([1.0, 2.0, 3.0], abs=0.01)
+    assert admission.waiting == 0
+    assert admission.in_flight == 3
+
+
+def test_a_watched_call_far_from_the_limit_would_not_have_been_held() -> None:
+    """Observe mode shows nothing where there is nothing to show."""
+    admission = make()
+    ticket, seconds = admission.watch(0.0, CALL, "normal")
+    admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
+    assert seconds == 0.0
+    assert admission.watch(1.0, CALL, "normal")[1] == 0.0

@@ -93,24 +93,26 @@ def test_a_bucket_that_stays_nearly_full_shows_its_depth(
 ) -> None:
     """What is left and what is missing, in seconds of refill, add up to the same: far less than the minute."""
     found = shallow_of(first, second, limit, 0.001)
-    assert found == (None if depth is None else (60, pytest.approx(depth, rel=0.05)))
+    assert found == (None if depth is None else pytest.approx((60.0, depth), rel=0.05))
 
 
 def test_a_header_of_a_shallow_bucket_is_understood() -> None:
     """10,000 a minute enforced as 166 a second: what it took for others' use is forgotten, and it holds a second's refill."""
     book = Book()
-    for sent, (remaining, reset) in enumerate(((156, 0.064), (115, 0.31)), 1):
+
+    def read(sent: int, remaining: float, reset: float) -> Ledger:
         reading = Reading(kind="requests", limit=10_000, remaining=remaining, reset=reset)
         entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=(sent, 0, 0, 0), sent_at=float(sent), sent=sent)
         assert entry is not None
-        entry.ledger.drain = 100.0
-    ledger = entry.ledger
+        return entry.ledger
+
+    ledger = read(1, 156, 0.064)
+    ledger.drain = 100.0
+    assert read(2, 115, 0.31) is ledger
+    assert ledger.drain == 0.0
     assert ledger.capacity == pytest.approx(166.7, abs=1.0)
     assert ledger.rate == pytest.approx(166.7, abs=0.1)
-    again = Reading(kind="requests", limit=10_000, remaining=100, reset=0.4)
-    entry = book.for_reading(again, need=(1, 0, 0, 0), spent=(3, 0, 0, 0), sent_at=3.0, sent=3)
-    assert entry is not None
-    assert entry.ledger is ledger
+    assert read(3, 100, 0.4) is ledger
     assert ledger.capacity == pytest.approx(166.7, abs=1.0)
     told(ledger, 9_000, at=4.0, spent=4, sent=4, now=4.1, spent_now=4)
     assert ledger.capacity == 10_000  # more than it can hold: it was not so shallow after all

@@ -1,8 +1,9 @@
 """``python -m tests.benchmarks.simulation [--others] [--wild N] [--seeds N] [--baselines] [NAME ...]``: the table.
 
-``/bound``: makespan over the larger of refill time plus a median service time, and service time over concurrency. ``/ideal``: over that of a client which knows the server's buckets and sends
-each call at the very moment at which it fits (or, far below the limit, over the plain SDK's): the end of a run is the slowest of
-the last few answers, which no client can help. ``throttled`` is per call, without the ``cold`` ones before the first answer.
+``/bound``: makespan over the larger of refill time plus a median service time, and service time over concurrency.
+``/ideal``: over that of a client which knows the server's buckets and sends each call at the very moment at which it fits
+(or, far below the limit, over the plain SDK's): the end of a run is the slowest of the last few answers, which no client
+can help. ``throttled`` is per call, without the ``cold`` ones before the first answer.
 """
 
 from __future__ import annotations
