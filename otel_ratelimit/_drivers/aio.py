@@ -23,9 +23,10 @@ async def request(
         step = session.start()
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = await wrapped(*arguments, **keywords)
+                    result = await wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -42,7 +43,8 @@ async def request(
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
