@@ -52,12 +52,12 @@ async def request(
 async def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken, by whatever thread."""
     event = anyio.Event()
-    if session.place.arm(_from_any_thread(event.set)):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(_from_any_thread(event.set)):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             with anyio.move_on_after(seconds):
                 await event.wait()
-    session.place.disarm()
+    session.disarm()
 
 
 def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:

@@ -7,7 +7,7 @@ decision about rate limits. Whatever can fail here is contained: the call then g
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
@@ -166,14 +166,7 @@ class Session:
     def succeeded(self, result: Any) -> None:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
-        response = self._response
-        status: int | None = None
-        readings: Iterable[LimitReading] = ()
-        if response is not None:
-            status = response.status_code
-            readings = Readings(response.headers)
-        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
-        self._attempt_ended(now, status, None)
+        self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -183,6 +176,20 @@ class Session:
         cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
         if self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause):
             self._wait_began = now
+
+    @_guard.contained("wait", lambda _self, _wake: True)
+    def arm(self, wake: Callable[[], object]) -> bool:
+        """Have ``wake`` called, from any thread, if the turn comes sooner; False if it has come already."""
+        return self.place.arm(wake)
+
+    @_guard.contained("wait", lambda _self: None)
+    def disarm(self) -> None:
+        """The pump is awake."""
+        self.place.disarm()
+
+    def seconds_until(self, moment: float) -> float:
+        """What is left of a wait; negative if it is over."""
+        return moment - self.runtime.clock.monotonic()
 
     @_guard.contained("woke", lambda _self: _SEND)
     def woke(self) -> Step:
@@ -212,9 +219,9 @@ class Session:
     def left(self) -> None:
         """The pump leaves, by whatever way: gives back what the call had reserved. A call without an end was cancelled."""
         now = self.runtime.clock.monotonic()
+        self.place.leave(now)
         if self._core is not None:
             self._core.close()
-        self.place.leave(now)
         if not self.ended:
             self._end(now, None if self._trace is None else "cancelled", None, None)
 
@@ -366,6 +373,17 @@ class Session:
         finally:
             self._bypass = False
 
+    def _answered_well(self, now: float, result: Any) -> None:
+        response = self._response
+        status: int | None = None
+        readings: Iterable[LimitReading] = ()
+        if response is not None:
+            status = response.status_code
+            readings = Readings(response.headers)
+        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
+        self._attempt_ended(now, status, None)
+
+    @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
         attributes = self.subject.attempt(status, error_type)
         self.runtime.instruments.attempt_duration.record(now - self._attempt_began, attributes)
@@ -376,6 +394,12 @@ class Session:
         self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
     ) -> None:
         self.ended = True
+        self._end_telemetry(now, outcome, reason, error_type)
+
+    @_guard.contained("telemetry", lambda _self, _now, _outcome, _reason, _error_type: None)
+    def _end_telemetry(
+        self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
+    ) -> None:
         context = None
         if reason is not None:
             self._traced()

@@ -47,8 +47,8 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
 def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken."""
     event = threading.Event()
-    if session.place.arm(event.set):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(event.set):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             event.wait(min(seconds, threading.TIMEOUT_MAX))
-    session.place.disarm()
+    session.disarm()
