@@ -62,6 +62,9 @@ class Runtime:
 
     def first_call(self) -> None:
         """Run what was put off until the first call; every other call waits for it, none runs it again."""
+        # What reads refusals has many patterns: too slow for the import of a program, and for the middle of a throttle.
+        from otel_ratelimit._core.hints import events, response  # noqa: F401, PLC0415
+
         with self._first_call_lock:
             action, self.on_first_call = self.on_first_call, None
             if action is not None:

@@ -178,6 +178,8 @@ def under_callgrind(name: str, calls: int) -> None:
             otel_ratelimit.instrument(**arguments)
         for _ in range(60):
             create(**BODY)
+        gc.collect()
+        gc.freeze()
         switch = ["callgrind_control", "-i"]
         subprocess.run([*switch, "on"], check=True, stdout=subprocess.DEVNULL)
         for _ in range(calls):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from otel_ratelimit._core.throttle import Throttle
 
-# What reads refusals is imported by the first of them: a program that is never refused does not pay for its patterns.
+# What reads refusals is imported when it is needed (by the drivers at the first call): its patterns take time to compile.
 
 __all__ = ["parse_stream_event", "parse_throttle"]
 
