@@ -36,6 +36,7 @@ from otel_ratelimit._core.hints.limits import LimitReading, Readings, read_limit
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.bounded import bound_reading
 from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import capture
@@ -266,6 +267,7 @@ class Session:
             return False
         status = response.status_code
         if status in openai_sdk.OURS:
+            bound_reading(response, self.runtime.clock.monotonic)
             return True
         if status < 500 and status not in openai_sdk.SDK_RETRIED:
             return False
