@@ -28,7 +28,7 @@ def tests(session: nox.Session, sdk: str) -> None:
 @nox.session(python=PYTHONS[0])
 def oldest(session: nox.Session) -> None:
     """The oldest of everything that is supported. The neighbours need a newer OpenTelemetry and stay away."""
-    run(session, "openai==1.99.0", "wrapt==1.17.0", "opentelemetry-instrumentation==0.60b0")
+    run(session, "openai==1.99.0", "opentelemetry-instrumentation==0.60b0")
 
 
 @nox.session(python=PYTHONS[-1])

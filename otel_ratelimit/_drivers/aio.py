@@ -23,9 +23,10 @@ async def request(
         step = session.start()
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = await wrapped(*arguments, **keywords)
+                    result = await wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -42,7 +43,8 @@ async def request(
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
@@ -50,12 +52,12 @@ async def request(
 async def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken, by whatever thread."""
     event = anyio.Event()
-    if session.place.arm(_from_any_thread(event.set)):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(_from_any_thread(event.set)):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             with anyio.move_on_after(seconds):
                 await event.wait()
-    session.place.disarm()
+    session.disarm()
 
 
 def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:

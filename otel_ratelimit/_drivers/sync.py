@@ -18,9 +18,10 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
         step = session.start()
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = wrapped(*arguments, **keywords)
+                    result = wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -37,7 +38,8 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
@@ -45,8 +47,8 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
 def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken."""
     event = threading.Event()
-    if session.place.arm(event.set):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(event.set):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             event.wait(min(seconds, threading.TIMEOUT_MAX))
-    session.place.disarm()
+    session.disarm()
