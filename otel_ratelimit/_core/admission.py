@@ -125,7 +125,8 @@ class Admission:
         """An attempt was answered, or failed: learns from it and frees its place in flight.
 
         Args:
-            ticket: of the call; must be admitted, otherwise nothing happens.
+            ticket: of the call; must be admitted, otherwise nothing happens. (A throttle may also come late, when the
+            attempt was settled as a success: inside of the stream that it answered with.)
             now: the present.
             readings: what the response's headers said of limits.
             throttle: the refusal, if it was one.
@@ -134,11 +135,12 @@ class Admission:
             slow_down: the refusal's code was ``slow_down``: traffic grew too fast.
             cause: opaque; kept as :attr:`cause` if this answer closes a gate.
         """
-        if ticket.state != IN_FLIGHT:
-            return
-        ticket.state = SETTLED
         limits = self._limits
-        limits.gates.in_flight -= 1
+        if ticket.state == IN_FLIGHT:
+            ticket.state = SETTLED
+            limits.gates.in_flight -= 1
+        elif ticket.state != SETTLED or throttle is None:
+            return
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)

@@ -189,9 +189,7 @@ class Session:
     def succeeded(self, result: Any) -> None:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
-        self._attempt_ended(now, self._status, None)
-        readings = () if self._headers is None else read_limits(self._headers)
-        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
+        self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -350,7 +348,7 @@ class Session:
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
-        self._traced().throttled(throttle, failure.status, now - self._attempt_began)
+        self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
 
     def _note_observed(self, response: Any) -> None:
@@ -368,6 +366,11 @@ class Session:
             return bool(self.client._should_retry(failure.response))
         finally:
             self._bypass = False
+
+    def _answered_well(self, now: float, result: Any) -> None:
+        self._attempt_ended(now, self._status, None)
+        readings = () if self._headers is None else read_limits(self._headers)
+        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
 
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
         seconds = now - self._attempt_began

@@ -33,6 +33,7 @@ class CallTrace:
         instruments: where spans and points go.
         subject: what the call is about.
         age: seconds since the call began; its span is dated back by as much.
+        parent: the context that the call was made in; None for the present one.
     """
 
     __slots__ = (
@@ -50,11 +51,14 @@ class CallTrace:
         "throttles",
     )
 
-    def __init__(self, instruments: Instruments, subject: SubjectAttributes, age: float) -> None:
+    def __init__(
+        self, instruments: Instruments, subject: SubjectAttributes, age: float, parent: Context | None = None
+    ) -> None:
         self._instruments = instruments
         self._subject = subject
         self._root = instruments.tracer.start_span(
             _span_name(names.SPAN_CALL, subject.subject.operation, subject.subject.model),
+            context=parent,
             attributes=subject.span,
             start_time=_ago(age),
         )
@@ -68,14 +72,14 @@ class CallTrace:
         self.finished = False
         self.last_throttle: SpanContext | None = None
 
-    def throttled(self, throttle: Throttle, status: int, age: float) -> None:
+    def throttled(self, throttle: Throttle, status: int, error_type: str, age: float) -> None:
         """A response asked to slow down; its request was sent ``age`` seconds ago."""
         self.throttles += 1
         attributes: Attributes = {
             **self._subject.span,
             names.THROTTLED: True,
             names.STATUS_CODE: status,
-            names.ERROR_TYPE: str(status),
+            names.ERROR_TYPE: error_type,
             names.LIMIT_KIND: throttle.kind,
         }
         for name, value in (
