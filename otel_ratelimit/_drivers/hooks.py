@@ -112,21 +112,21 @@ class Hooks:
     # --- streams, which are read after a call's end ----------------------------------------------------------------------
 
     def _stream(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
-        opening = self._opening(instance)
-        return wrapped() if opening is None else streams.read(opening, wrapped)
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read(opening)
 
     def _stream_async(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
-        opening = self._opening(instance)
-        return wrapped() if opening is None else streams.read_async(opening, wrapped)
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read_async(opening)
 
-    @_guard.contained("open", lambda _self, _stream: None)
-    def _opening(self, stream: Any) -> streams.Opening | None:
+    @_guard.contained("open", lambda _self, _stream, _wrapped: None)
+    def _opening(self, stream: Any, wrapped: Wrapped) -> streams.Opening | None:
         """What watches over this stream; None for one of no call of ours, and for the answer to another attempt of one."""
         session = openai_sdk.attached(stream) if self.runtime is not None else None
         if session is None or session.claimed:
             return None
         session.claimed = True
-        return streams.Opening(session, stream)
+        return streams.Opening(session, stream, wrapped)
 
     # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 

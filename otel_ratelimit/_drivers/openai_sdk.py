@@ -148,14 +148,23 @@ def error_in_stream(error: Exception) -> object | None:
     return error.body if type(error) is openai.APIError else None
 
 
-def adopt(stream: Any, answer: Any) -> None:
+def twin_of(response: Any) -> Any:
+    """Another object with the same state, for the SDK's generators to read from; see ``adopt``."""
+    twin = object.__new__(type(response))
+    twin.__dict__ = response.__dict__
+    return twin
+
+
+def adopt(stream: Any, kept: Any, answer: Any) -> None:
     """Let a stream go on with another answer, a stream itself or a raw response.
 
-    The helpers above a stream, raw responses and callers keep its ``response``, to close it and to read its headers. So the
-    old object becomes the new response, rather than being replaced by it; both names share one state from here on.
+    The helpers above a stream, raw responses and callers ``kept`` its response, to close it and to read its headers. So that
+    object becomes the new response, rather than being replaced by it. The generators that read the refused one close it
+    when they are collected, at any time: they hold a twin, which parts from it here.
     """
     response = answer.http_response if hasattr(answer, "http_response") else answer.response
-    stream.response.__dict__ = response.__dict__
+    kept.__dict__ = response.__dict__
+    stream.response = response
     stream._decoder = stream._client._make_sse_decoder()
 
 

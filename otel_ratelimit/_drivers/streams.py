@@ -144,20 +144,30 @@ class Opening:
         typed: whether failures come as events too, not only as exceptions.
     """
 
-    __slots__ = ("_counted", "_stream", "error", "held", "opened", "session", "typed")
+    __slots__ = ("_counted", "_response", "_source_of", "_stream", "error", "held", "opened", "session", "typed")
 
-    def __init__(self, session: StreamSession, stream: Any) -> None:
+    def __init__(self, session: StreamSession, stream: Any, source_of: Callable[[], Any]) -> None:
         self.session = session
         self._stream = stream
+        self._source_of = source_of
+        self._response = stream.response
         self._counted = False
         self.typed = openai_sdk.has_typed_events(session.options)
         self.held: list[Any] = []
         self.error: Exception | None = None
         self.opened = not session.may_resend
 
+    def source(self) -> Any:
+        """The SDK's own generator over the answer to the first attempt. Until its first event it takes the response from the
+        stream, and shall have one that nobody else has."""
+        if not self.opened:
+            self._stream.response = openai_sdk.twin_of(self._response)
+        return self._source_of()
+
     @_guard.contained("stream", lambda self, event: self._release(event))
     def arrived(self, event: Any) -> Exception | None:
         """An event before any content: it is held back, or opens the stream, or is returned as a refusal."""
+        self._stream.response = self._response
         if is_bookkeeping(event) and len(self.held) < MAX_HELD:
             self.held.append(event)
         elif parse_stream_event(event) is not None:
@@ -169,14 +179,16 @@ class Opening:
     @_guard.contained("stream", lambda self, error: self._fail(error))
     def broke(self, error: Exception) -> Exception | None:
         """An exception before any content: returned if it is a refusal."""
+        self._stream.response = self._response
         if _throttle_in(error) is not None:
             return error
         self._fail(error)
         return None
 
     def ended(self) -> None:
-        """The end before any content."""
+        """Nothing is held back any longer."""
         self.opened = True
+        self._stream.response = self._response
         self.session.opened(None)
 
     def refused(self, refusal: Exception) -> Step:
@@ -194,11 +206,17 @@ class Opening:
         else:
             self.error = refusal
 
-    def replaced(self, answer: Any) -> None:
-        """Another attempt was answered: the caller's stream goes on with it."""
+    def replaced(self, answer: Any) -> Any:
+        """Another attempt was answered: the caller's stream goes on with it. Returns the SDK's generator over it."""
         self.held.clear()
         self._counted = False
-        openai_sdk.adopt(self._stream, answer)
+        openai_sdk.adopt(self._stream, self._response, answer)
+        return self._source_of()
+
+    def abandoned(self) -> None:
+        """The caller waits for the first content no longer."""
+        self._stream.response = self._response
+        self.session.abandoned()
 
     def take_error(self) -> Exception:
         """The error, not kept here: it would keep the frame that raises it."""
@@ -225,9 +243,9 @@ class Opening:
         self.session.opened(error)
 
 
-def read(opening: Opening, source_of: Callable[[], Any]) -> Iterator[Any]:
-    """What a caller of ``Stream`` iterates instead of the SDK's own generator, which ``source_of`` makes."""
-    source = source_of()
+def read(opening: Opening) -> Iterator[Any]:
+    """What a caller of ``Stream`` iterates instead of the SDK's own generator."""
+    source = opening.source()
     try:
         while not opening.opened:
             refusal: Exception | None = None
@@ -240,10 +258,10 @@ def read(opening: Opening, source_of: Callable[[], Any]) -> Iterator[Any]:
             else:
                 refusal = opening.arrived(event)
             if refusal is not None:
-                source = _another(opening, source, source_of, refusal)
+                source = _another(opening, source, refusal)
     finally:
         if not opening.opened:
-            opening.session.abandoned()
+            opening.abandoned()
     yield from opening.held
     if opening.error is not None:
         raise opening.take_error()
@@ -260,7 +278,7 @@ def read(opening: Opening, source_of: Callable[[], Any]) -> Iterator[Any]:
         raise
 
 
-def _another(opening: Opening, source: Any, source_of: Callable[[], Any], refusal: Exception) -> Any:
+def _another(opening: Opening, source: Any, refusal: Exception) -> Any:
     """The SDK's generator over another attempt's answer; the old one where there is none to be."""
     step = opening.refused(refusal)
     if not isinstance(step, (Deliver, GiveUp)):
@@ -272,13 +290,12 @@ def _another(opening: Opening, source: Any, source_of: Callable[[], Any], refusa
             raise
         opening.given_up(refusal)
         return source
-    opening.replaced(answer)
-    return source_of()
+    return opening.replaced(answer)
 
 
-async def read_async(opening: Opening, source_of: Callable[[], Any]) -> AsyncIterator[Any]:
+async def read_async(opening: Opening) -> AsyncIterator[Any]:
     """The same as ``read``, awaited."""
-    source = source_of()
+    source = opening.source()
     try:
         try:
             while not opening.opened:
@@ -292,10 +309,10 @@ async def read_async(opening: Opening, source_of: Callable[[], Any]) -> AsyncIte
                 else:
                     refusal = opening.arrived(event)
                 if refusal is not None:
-                    source = await _another_async(opening, source, source_of, refusal)
+                    source = await _another_async(opening, source, refusal)
         finally:
             if not opening.opened:
-                opening.session.abandoned()
+                opening.abandoned()
         for event in opening.held:
             yield event
         if opening.error is not None:
@@ -312,7 +329,7 @@ async def read_async(opening: Opening, source_of: Callable[[], Any]) -> AsyncIte
         await source.aclose()
 
 
-async def _another_async(opening: Opening, source: Any, source_of: Callable[[], Any], refusal: Exception) -> Any:
+async def _another_async(opening: Opening, source: Any, refusal: Exception) -> Any:
     """The same as ``_another``, awaited."""
     step = opening.refused(refusal)
     if not isinstance(step, (Deliver, GiveUp)):
@@ -324,5 +341,4 @@ async def _another_async(opening: Opening, source: Any, source_of: Callable[[], 
             raise
         opening.given_up(refusal)
         return source
-    opening.replaced(answer)
-    return source_of()
+    return opening.replaced(answer)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
+import anyio
 import python_multipart  # noqa: F401 - Starlette needs it for uploads, and says so only when one arrives
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,11 +28,16 @@ class EventStream(StreamingResponse):
         named: whether with an event line, as the Responses API does.
         done: whether closed by ``[DONE]``, as chat is.
         status: the HTTP status.
+        pause: seconds between two events.
     """
 
-    def __init__(self, events: Iterable[Mapping[str, Any]], *, named: bool, done: bool, status: int = 200) -> None:
+    def __init__(
+        self, events: Iterable[Mapping[str, Any]], *, named: bool, done: bool, status: int = 200, pause: float = 0.0
+    ) -> None:
         async def lines() -> AsyncIterator[str]:
-            for event in events:
+            for number, event in enumerate(events):
+                if pause and number:
+                    await anyio.sleep(pause)
                 name = f"event: {event['type']}\n" if named and "type" in event else ""
                 yield f"{name}data: {json.dumps(event)}\n\n"
             if done:
