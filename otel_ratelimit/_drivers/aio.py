@@ -18,6 +18,7 @@ async def request(
     wrapped: Callable[..., Awaitable[Any]],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    *,
     step: Step | None = None,
     error: Exception | None = None,
 ) -> Any:

@@ -231,7 +231,9 @@ class Opening:
         throttle = None if self._counted else _throttle_in(refusal)
         if throttle is not None:
             self._counted = True
-            self.session.concluded(self.session.refused(refusal, throttle, delivered=True), refusal)
+            step = self.session.refused(refusal, throttle, delivered=True)
+            if isinstance(step, (Deliver, GiveUp)):  # as it always is: nothing can be taken back
+                self.session.concluded(step, refusal)
 
     def _release(self, event: Any) -> None:
         self.held.append(event)
@@ -284,7 +286,7 @@ def _another(opening: Opening, source: Any, refusal: Exception) -> Any:
     if not isinstance(step, (Deliver, GiveUp)):
         source.close()
     try:
-        answer = sync.request(opening.session, *opening.session.sending, step, refusal)
+        answer = sync.request(opening.session, *opening.session.sending, step=step, error=refusal)
     except Exception as error:
         if error is not refusal:
             raise
@@ -335,7 +337,7 @@ async def _another_async(opening: Opening, source: Any, refusal: Exception) -> A
     if not isinstance(step, (Deliver, GiveUp)):
         await source.aclose()
     try:
-        answer = await aio.request(opening.session, *opening.session.sending, step, refusal)
+        answer = await aio.request(opening.session, *opening.session.sending, step=step, error=refusal)
     except Exception as error:
         if error is not refusal:
             raise

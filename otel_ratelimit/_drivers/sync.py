@@ -15,6 +15,7 @@ def request(
     wrapped: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    *,
     step: Step | None = None,
     error: Exception | None = None,
 ) -> Any:

@@ -542,9 +542,12 @@ def test_a_fault_of_ours_leaves_the_stream_as_it_is(
     monkeypatch.setattr(owner, component, _guard.contained(guarded.place, guarded.fallback)(broken))
     assert words(caller(server, action)[0]) == expected
     server.script([Reply.stream_throttle(delay=0.02, api=api)])
+    refused: str | None = None
     try:
         seen = words(caller(server, action)[0])
     except openai.APIError as error:
-        assert error.code == "rate_limit_exceeded"
-    else:
-        assert seen in (expected, ["response.created", "response.in_progress", "response.failed"])
+        refused = error.code
+    assert refused == "rate_limit_exceeded" or seen in (
+        expected,
+        ["response.created", "response.in_progress", "response.failed"],
+    )
