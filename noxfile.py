@@ -10,11 +10,12 @@ nox.options.sessions = ["tests"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 SDKS = ["openai==1.99.0", "openai<2", "openai==2.0.0", "openai<3", "openai==3.0.0", "openai"]
 TOOLS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test-tools")
+TRANSPORTS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "transports")
 NEIGHBOURS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "neighbours")
 
 
 def run(session: nox.Session, *requirements: str) -> None:
-    session.install("-e", ".[demo]", *TOOLS, *requirements)
+    session.install("-e", ".[demo]", *TOOLS, *TRANSPORTS, *requirements)
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 

@@ -128,6 +128,7 @@ _ROUTES: Final[list[tuple[str, re.Pattern[str], Handler]]] = [
     (method, re.compile(pattern + r"\Z"), handler)
     for method, pattern, handler in (
         ("POST", "/chat/completions", _chat),
+        ("POST", "/completions", _fixed(answers.completion)),
         ("POST", "/responses", _responses),
         ("POST", "/embeddings", _fixed(answers.embeddings)),
         ("POST", "/moderations", _fixed(answers.moderation)),
@@ -143,7 +144,11 @@ _ROUTES: Final[list[tuple[str, re.Pattern[str], Handler]]] = [
         ("GET", "/files/(?P<id>[^/]+)/content", _content),
         ("POST", "/uploads", _fixed(lambda body: objects.upload("upload_1", body))),
         ("POST", "/uploads/(?P<id>[^/]+)/parts", _part),
-        ("POST", "/uploads/(?P<id>[^/]+)/complete", _one(lambda id: objects.upload(id, status="completed"))),
+        (
+            "POST",
+            "/uploads/(?P<id>[^/]+)/complete",
+            _one(lambda identifier: objects.upload(identifier, status="completed")),
+        ),
         ("POST", "/vector_stores", _fixed(lambda _body: objects.vector_store("vs_1"))),
         ("GET", "/vector_stores/(?P<id>[^/]+)", _one(objects.vector_store)),
         ("POST", "/vector_stores/[^/]+/files", _begun(objects.vector_store_file, "file-1")),
