@@ -138,17 +138,18 @@ class Opening:
     """One stream, until its first content reaches the caller; shared by the two iterators below.
 
     Attributes:
+        stream: the caller's.
         held: events that the caller is to have next.
         error: what the caller is to have after them.
         opened: whether nothing is held back any longer.
         typed: whether failures come as events too, not only as exceptions.
     """
 
-    __slots__ = ("_counted", "_response", "_source_of", "_stream", "error", "held", "opened", "session", "typed")
+    __slots__ = ("_counted", "_response", "_source_of", "error", "held", "opened", "session", "stream", "typed")
 
     def __init__(self, session: StreamSession, stream: Any, source_of: Callable[[], Any]) -> None:
         self.session = session
-        self._stream = stream
+        self.stream = stream
         self._source_of = source_of
         self._response = stream.response
         self._counted = False
@@ -161,13 +162,13 @@ class Opening:
         """The SDK's own generator over the answer to the first attempt. Until its first event it takes the response from the
         stream, and shall have one that nobody else has."""
         if not self.opened:
-            self._stream.response = openai_sdk.twin_of(self._response)
+            self.stream.response = openai_sdk.twin_of(self._response)
         return self._source_of()
 
     @_guard.contained("stream", lambda self, event: self._release(event))
     def arrived(self, event: Any) -> Exception | None:
         """An event before any content: it is held back, or opens the stream, or is returned as a refusal."""
-        self._stream.response = self._response
+        self.stream.response = self._response
         if is_bookkeeping(event) and len(self.held) < MAX_HELD:
             self.held.append(event)
         elif parse_stream_event(event) is not None:
@@ -179,7 +180,7 @@ class Opening:
     @_guard.contained("stream", lambda self, error: self._fail(error))
     def broke(self, error: Exception) -> Exception | None:
         """An exception before any content: returned if it is a refusal."""
-        self._stream.response = self._response
+        self.stream.response = self._response
         if _throttle_in(error) is not None:
             return error
         self._fail(error)
@@ -188,7 +189,7 @@ class Opening:
     def ended(self) -> None:
         """Nothing is held back any longer."""
         self.opened = True
-        self._stream.response = self._response
+        self.stream.response = self._response
         self.session.opened(None)
 
     def refused(self, refusal: Exception) -> Step:
@@ -210,12 +211,12 @@ class Opening:
         """Another attempt was answered: the caller's stream goes on with it. Returns the SDK's generator over it."""
         self.held.clear()
         self._counted = False
-        openai_sdk.adopt(self._stream, self._response, answer)
+        openai_sdk.adopt(self.stream, self._response, answer)
         return self._source_of()
 
     def abandoned(self) -> None:
         """The caller waits for the first content no longer."""
-        self._stream.response = self._response
+        self.stream.response = self._response
         self.session.abandoned()
 
     def take_error(self) -> Exception:
@@ -285,6 +286,7 @@ def _another(opening: Opening, source: Any, refusal: Exception) -> Any:
     step = opening.refused(refusal)
     if not isinstance(step, (Deliver, GiveUp)):
         source.close()
+        opening.stream.close()  # which the generator does not do in older SDKs
     try:
         answer = sync.request(opening.session, *opening.session.sending, step=step, error=refusal)
     except Exception as error:
@@ -336,6 +338,7 @@ async def _another_async(opening: Opening, source: Any, refusal: Exception) -> A
     step = opening.refused(refusal)
     if not isinstance(step, (Deliver, GiveUp)):
         await source.aclose()
+        await opening.stream.close()
     try:
         answer = await aio.request(opening.session, *opening.session.sending, step=step, error=refusal)
     except Exception as error:

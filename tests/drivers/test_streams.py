@@ -15,7 +15,7 @@ import otel_ratelimit
 from otel_ratelimit import _guard
 from otel_ratelimit._drivers import streams
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
-from tests.drivers.conftest import MESSAGES, Caller
+from tests.drivers.conftest import MESSAGES, Caller, needs_responses
 from tests.telemetry_probe import Probe, notes, parent_id, span_id
 
 Instrumented = Callable[..., Probe]
@@ -23,7 +23,7 @@ Instrumented = Callable[..., Probe]
 # Under trio the SDK's own streams leave generators to the garbage collector; without us too.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-APIS = ["chat", "responses"]
+APIS = ["chat", pytest.param("responses", marks=needs_responses)]
 RECOVERED = {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
 
 
@@ -187,6 +187,7 @@ def test_observe_mode_only_counts(
     assert probe.total("otel_ratelimit.throttles") == 1
 
 
+@needs_responses
 def test_a_final_429_of_the_next_attempt_is_raised(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -261,6 +262,7 @@ def test_the_stream_helpers(caller: Caller, server: ThrottlingServer, instrument
     assert probe.names() == RECOVERED
 
 
+@needs_responses
 @pytest.mark.parametrize("way", ["close", "with", "helper"])
 def test_a_stream_that_is_left_early_frees_its_connection(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, way: str
@@ -327,6 +329,7 @@ def test_a_raw_response_that_is_parsed_later(
     assert probe.names() == RECOVERED
 
 
+@needs_responses
 def test_raw_bytes_pass_untouched(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
     """Whoever reads bytes sees what the server sent, a throttle in it too."""
     probe = instrumented()
@@ -351,6 +354,7 @@ def test_raw_bytes_pass_untouched(caller: Caller, server: ThrottlingServer, inst
     assert probe.spans() == []
 
 
+@needs_responses
 def test_a_background_response_names_its_id_at_once(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -363,6 +367,7 @@ def test_a_background_response_names_its_id_at_once(
     assert probe.total("otel_ratelimit.throttles") == 1
 
 
+@needs_responses
 def test_the_first_content_is_handed_on_at_once(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -393,6 +398,7 @@ def test_the_first_content_is_handed_on_at_once(
     assert times["response.output_text.delta"] - times["response.created"] < 0.3  # held back, and handed on with it
 
 
+@needs_responses
 def test_cancelling_while_the_stream_waits(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """The wait ends at once, the trace is closed, nobody is left in the queue."""
     probe = instrumented()
@@ -417,6 +423,7 @@ def test_cancelling_while_the_stream_waits(server: ThrottlingServer, instrumente
     assert server.counts.requests == 1
 
 
+@needs_responses
 def test_a_stream_read_in_another_thread_belongs_to_its_call(
     server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -474,6 +481,7 @@ def test_an_undisturbed_stream_leaves_no_span_and_is_one_call(
     assert probe.total("otel_ratelimit.attempt.duration", http_response_status_code=200) == 1
 
 
+@needs_responses
 def test_a_stream_class_of_the_callers_own(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """``parse(to=...)`` with a subclass, whose events are plain objects."""
     instrumented()
@@ -493,6 +501,7 @@ def test_a_stream_class_of_the_callers_own(server: ThrottlingServer, instrumente
     assert server.counts.requests == 2
 
 
+@needs_responses
 def test_after_uninstrument_streams_are_the_sdks_again(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """Also of a raw response that was opened before."""
     probe = instrumented()

@@ -15,7 +15,7 @@ import pytest
 from packaging.version import Version
 
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
-from tests.drivers.conftest import MESSAGES, Caller, chat
+from tests.drivers.conftest import MESSAGES, Caller, chat, needs_responses
 from tests.telemetry_probe import Probe
 
 Instrumented = Callable[..., Probe]
@@ -155,7 +155,15 @@ CALLS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Any], bool]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.feature(name)) for name in CALLS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.feature(name), *([needs_responses] if name.startswith("responses") else [])]
+        )
+        for name in CALLS
+    ],
+)
 def test_a_call_of_every_kind(caller: Caller, server: ThrottlingServer, instrumented: Instrumented, name: str) -> None:
     """One throttle, one wait, one retry, and the answer parsed as ever."""
     probe = instrumented()
@@ -380,6 +388,7 @@ def transports() -> Iterator[Any]:
         return
 
 
+@needs_responses
 @pytest.mark.parametrize(
     ("name", "sync_client", "async_client"),
     [pytest.param(*one, id=one[0], marks=pytest.mark.feature(f"HTTP client: {one[0]}")) for one in transports()],

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import openai
 import pytest
+from packaging.version import Version
 
 from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
@@ -24,6 +25,7 @@ from tests.telemetry_probe import Probe, notes
 Instrumented = Callable[..., Probe]
 
 DATA = bytes(range(256)) * 300
+SDK = Version(openai.__version__)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
@@ -62,7 +64,7 @@ FORMS: dict[str, Callable[[Path, Any], Any]] = {
 
 
 @pytest.mark.feature("uploads: bytes, paths, files, tuples")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "tuple of a path" or Version("2") <= SDK])
 def test_a_file_is_sent_again_byte_for_byte(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, path: Path, form: str
 ) -> None:
