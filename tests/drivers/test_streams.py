@@ -68,6 +68,7 @@ def clean(caller: Caller) -> Callable[[ThrottlingServer, str], list[str]]:
     return lambda server, api: words(caller(server, collect(caller, lambda client: create(client, api)))[0])
 
 
+@pytest.mark.feature("streams: a throttle before any content is waited for")
 @pytest.mark.parametrize("api", APIS)
 def test_a_stream_whose_first_word_is_a_throttle_is_sent_again(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, clean: Any, api: Any
@@ -122,6 +123,7 @@ def test_it_takes_as_many_attempts_as_the_budget_allows(
     assert probe.total("otel_ratelimit.call.duration", otel_ratelimit_outcome="recovered") == 2
 
 
+@pytest.mark.feature("streams: a throttle after content is counted and goes up")
 @pytest.mark.parametrize("api", APIS)
 def test_once_content_was_delivered_the_failure_goes_up(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, api: Any
@@ -145,6 +147,7 @@ def test_once_content_was_delivered_the_failure_goes_up(
     assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="content_delivered") == 1
 
 
+@pytest.mark.feature("streams: budget and max_retries")
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize(
     ("settings", "options"), [({"max_wait": 1.0}, {}), ({}, {"timeout": 1.0}), ({}, {"max_retries": 0})]
@@ -169,6 +172,7 @@ def test_what_cannot_be_waited_for_is_handed_on_as_it_came(
     assert probe.total("otel_ratelimit.give_ups") == 1
 
 
+@pytest.mark.feature("streams: observe mode")
 @pytest.mark.parametrize("api", APIS)
 def test_observe_mode_only_counts(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, api: Any
@@ -220,6 +224,7 @@ class Answer(pydantic.BaseModel):
     answer: str
 
 
+@pytest.mark.feature("streams: the .stream() helpers, parsed, with tools")
 @pytest.mark.parametrize("api", APIS)
 def test_the_stream_helpers(caller: Caller, server: ThrottlingServer, instrumented: Instrumented, api: Any) -> None:
     """``with client….stream(...)``, parsed into a model, with a tool beside it: they keep the first response, to close it."""
@@ -262,6 +267,7 @@ def test_the_stream_helpers(caller: Caller, server: ThrottlingServer, instrument
     assert probe.names() == RECOVERED
 
 
+@pytest.mark.feature("streams: left early, by close, with or a helper")
 @needs_responses
 @pytest.mark.parametrize("way", ["close", "with", "helper"])
 def test_a_stream_that_is_left_early_frees_its_connection(
@@ -304,6 +310,7 @@ def test_a_stream_that_is_left_early_frees_its_connection(
     assert server.counts.requests == 2
 
 
+@pytest.mark.feature("streams: with_raw_response and parse()")
 @pytest.mark.parametrize("api", APIS)
 def test_a_raw_response_that_is_parsed_later(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, clean: Any, api: Any
@@ -329,6 +336,7 @@ def test_a_raw_response_that_is_parsed_later(
     assert probe.names() == RECOVERED
 
 
+@pytest.mark.feature("streams: with_streaming_response passes untouched")
 @needs_responses
 def test_raw_bytes_pass_untouched(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
     """Whoever reads bytes sees what the server sent, a throttle in it too."""
@@ -354,6 +362,7 @@ def test_raw_bytes_pass_untouched(caller: Caller, server: ThrottlingServer, inst
     assert probe.spans() == []
 
 
+@pytest.mark.feature("streams: background responses are not held back")
 @needs_responses
 def test_a_background_response_names_its_id_at_once(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
@@ -398,6 +407,7 @@ def test_the_first_content_is_handed_on_at_once(
     assert times["response.output_text.delta"] - times["response.created"] < 0.3  # held back, and handed on with it
 
 
+@pytest.mark.feature("streams: cancelled while waiting")
 @needs_responses
 def test_cancelling_while_the_stream_waits(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """The wait ends at once, the trace is closed, nobody is left in the queue."""
@@ -481,6 +491,7 @@ def test_an_undisturbed_stream_leaves_no_span_and_is_one_call(
     assert probe.total("otel_ratelimit.attempt.duration", http_response_status_code=200) == 1
 
 
+@pytest.mark.feature("streams: a stream class of one's own")
 @needs_responses
 def test_a_stream_class_of_the_callers_own(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """``parse(to=...)`` with a subclass, whose events are plain objects."""
