@@ -132,6 +132,18 @@ def test_runbooks_ask_only_for_what_is_emitted() -> None:
         assert words - recorded - emitted() - own_labels == set(), page.name
 
 
+def test_the_page_on_give_ups_knows_every_reason_that_it_is_about() -> None:
+    """A new reason needs a line there, or a place among those that the alert leaves out."""
+    from typing import get_args
+
+    from otel_ratelimit._core import events
+
+    (alert,) = (alert for alert in queries.alerts() if alert["alert"] == "OpenAIRateLimitGiveUps")
+    left_out = set(re.findall(r'reason!~"([^"]*)"', alert["expr"])[0].split("|"))
+    page = (RUNBOOKS / "OpenAIRateLimitGiveUps.md").read_text()
+    assert not [reason for reason in set(get_args(events.GiveUpReason)) - left_out if f"`{reason}`" not in page]
+
+
 def test_no_page_without_an_alert() -> None:
     """None is left over."""
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {alert["alert"] for alert in queries.alerts()}
