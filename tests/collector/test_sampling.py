@@ -107,9 +107,9 @@ def test_every_throttled_trace_is_kept_whole_and_no_other(pipeline: Pipeline) ->
 
 
 def test_a_throttle_long_after_the_trace_was_let_go(pipeline: Pipeline) -> None:
-    """An agent's trace: undisturbed at first, given up by the sampler, then throttled. The throttle and what follows is kept."""
+    """A workflow's trace: undisturbed at first, given up by the sampler, then throttled. The throttle and what follows is kept."""
     tracer = pipeline.provider.get_tracer("caller")
-    with tracer.start_as_current_span("caller: agent"):
+    with tracer.start_as_current_span("caller: workflow"):
         with tracer.start_as_current_span("first step"):
             pass
         time.sleep(DECISION_WAIT + 3)  # the sampler looks once a second
