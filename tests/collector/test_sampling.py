@@ -50,6 +50,14 @@ class Pipeline:
         with self.provider.get_tracer("caller").start_as_current_span(name):
             self.client.embeddings.create(model="text-embedding-3-small", input="hi")
 
+    def wait_for_refusals(self, number: int) -> None:
+        """Return once the sampler has let so many traces go."""
+        end = time.monotonic() + 30
+        pattern = r'tail_sampling_global_count_traces_sampled\{[^}]*sampled="false"[^}]*\} (\d+)'
+        while sum(map(int, re.findall(pattern, self.collector.telemetry()))) < number:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
     def arrived(self, number: int) -> dict[str, list[Span]]:
         """The traces, once there are so many whole ones; what comes too much is given a moment to come."""
         end = time.monotonic() + 30
@@ -107,12 +115,12 @@ def test_every_throttled_trace_is_kept_whole_and_no_other(pipeline: Pipeline) ->
 
 
 def test_a_throttle_long_after_the_trace_was_let_go(pipeline: Pipeline) -> None:
-    """A workflow's trace: undisturbed at first, given up by the sampler, then throttled. The throttle and what follows is kept."""
+    """A workflow's trace: undisturbed, let go by the sampler, then throttled. The throttle and what follows is kept."""
     tracer = pipeline.provider.get_tracer("caller")
     with tracer.start_as_current_span("caller: workflow"):
         with tracer.start_as_current_span("first step"):
             pass
-        time.sleep(DECISION_WAIT + 3)  # the sampler looks once a second
+        pipeline.wait_for_refusals(1)
         pipeline.server.script([throttle_reply(delay=0.02)])
         pipeline.client.embeddings.create(model="text-embedding-3-small", input="hi")
     ((_, spans),) = pipeline.arrived(1).items()
