@@ -58,16 +58,13 @@ class Pipeline:
             assert time.monotonic() < end
             time.sleep(0.1)
 
-    def arrived(self, number: int) -> dict[str, list[Span]]:
-        """The traces, once there are so many whole ones; what comes too much is given a moment to come."""
+    def arrived(self, spans: int) -> dict[str, list[Span]]:
+        """The traces, once so many spans have come; what comes too much is given a moment to come."""
         end = time.monotonic() + 30
-        while time.monotonic() < end:
-            traces = {spans[0].trace_id: spans for spans in self.sink.search(SERVICE)}
-            if sum(any(s.name.startswith("caller") for s in spans) for spans in traces.values()) >= number:
-                break
+        while sum(map(len, self.sink.search(SERVICE))) < spans and time.monotonic() < end:
             time.sleep(0.1)
         time.sleep(1)
-        return {spans[0].trace_id: spans for spans in self.sink.search(SERVICE)}
+        return {trace[0].trace_id: trace for trace in self.sink.search(SERVICE)}
 
 
 def words(spans: list[Span]) -> Counter[str]:
@@ -99,7 +96,7 @@ def test_every_throttled_trace_is_kept_whole_and_no_other(pipeline: Pipeline) ->
     """At 0 % for the rest. The spans come one by one, most of them after the decision; and all calls are in the span metrics."""
     for number in range(20):
         pipeline.call(*([throttle_reply(delay=0.02)] if number % 4 == 0 else []))
-    traces = pipeline.arrived(5)
+    traces = pipeline.arrived(5 * WHOLE.total())
     assert [words(spans) for spans in traces.values()] == [WHOLE] * 5
     # By the flag, although the status of a throttle span would do too.
     decided = re.findall(
@@ -123,7 +120,7 @@ def test_a_throttle_long_after_the_trace_was_let_go(pipeline: Pipeline) -> None:
         pipeline.wait_for_refusals(1)
         pipeline.server.script([throttle_reply(delay=0.02)])
         pipeline.client.embeddings.create(model="text-embedding-3-small", input="hi")
-    ((_, spans),) = pipeline.arrived(1).items()
+    ((_, spans),) = pipeline.arrived(WHOLE.total()).items()
     assert words(spans) == words([span for span in spans if span.name != "first step"])
     assert {span.name.split(" ")[0] for span in spans} >= {"caller:", "rate_limited", "throttle", "wait", "retry"}
 
@@ -137,7 +134,7 @@ def test_a_failed_call_and_a_long_wait_are_kept(pipeline: Pipeline) -> None:
     ):
         pipeline.client.embeddings.create(model="text-embedding-3-small", input="hi")
     pipeline.call(Reply(status=500, headers={"retry-after": "1.2"}), name="caller: waited")
-    names = {span.name for spans in pipeline.arrived(2).values() for span in spans}
+    names = {span.name for spans in pipeline.arrived(5).values() for span in spans}
     assert {"caller: failed", "caller: waited"} <= names
 
 
@@ -146,6 +143,6 @@ def test_the_laptop_configuration_keeps_everything(pipeline: Pipeline) -> None:
     """And tells it on the console."""
     pipeline.call(throttle_reply(delay=0.02))
     pipeline.call()
-    traces = pipeline.arrived(2)
+    traces = pipeline.arrived(WHOLE.total() + 1)
     assert Counter(len(spans) for spans in traces.values()) == Counter({5: 1, 1: 1})
     assert "Traces" in pipeline.collector.program.log.read_text()
