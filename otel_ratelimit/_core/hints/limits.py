@@ -16,7 +16,7 @@ from typing import Any
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration, plausible_delay
 from otel_ratelimit._core.hints.families import HeaderName, read_name
 from otel_ratelimit._core.hints.headers import MAX_HEADERS, normalise
-from otel_ratelimit._core.hints.ietf import read_ratelimit_fields
+from otel_ratelimit._core.hints.ietf import NAMES, policy_window, read_ratelimit_fields
 from otel_ratelimit._core.hints.instants import moment
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow
 
@@ -118,7 +118,7 @@ def _learn(raw_name: object) -> _Slot | None:
         return None
     name = (raw_name if isinstance(raw_name, str) else raw_name.decode("latin-1")).lower()
     slot: _Slot | None = None
-    if name.startswith("ratelimit"):
+    if name in NAMES:
         slot = (-1, 0, None)
     elif "limit" in name and (read := read_name(name)) and read.kind in _READ_KINDS and read.role in _INDEX:
         if read.key not in _BUCKETS and len(_BUCKETS) >= _MAX_SLOTS:
@@ -131,11 +131,13 @@ def _learn(raw_name: object) -> _Slot | None:
 
 def _reading(parts: _Parts, now: float | None) -> LimitReading | None:
     raw_limit, raw_remaining, raw_reset, name = parts
-    limit = _amount(_text(raw_limit))
+    size = _text(raw_limit)
+    limit = _amount(size)
     if not limit:
         return None
     reset = _seconds(_text(raw_reset), name.unit, now) if raw_reset is not None else None
-    return LimitReading(name.kind, name.scope, name.window, limit, _amount(_text(raw_remaining)), reset)
+    window = name.window or policy_window(size)
+    return LimitReading(name.kind, name.scope, window, limit, _amount(_text(raw_remaining)), reset)
 
 
 def _text(value: object) -> str:
