@@ -81,6 +81,8 @@ def parse_stream_event(event: object, *, now: float | None = None) -> Throttle |
 def _disguised(body: object, now: float) -> Throttle | None:
     """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
     decoded = decode(body)
+    if isinstance(decoded, Mapping) and decoded.get("last_error"):
+        return None  # a run of the Assistants API that failed: reading it again does not mend it
     if isinstance(decoded, str):
         if len(decoded) <= _MAX_PLAIN_ERROR and _PLAIN_ERROR.match(decoded):
             return read_response(None, {}, decoded, now)

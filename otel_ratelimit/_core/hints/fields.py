@@ -27,13 +27,14 @@ _STEMS = (
     {"retry", "after"}, {"retryafter"}, {"retry", "delay"}, {"retry", "in"}, {"retry", "at"}, {"retry", "time"},
     {"reset"}, {"resets"}, {"wait"}, {"cooldown"}, {"cool", "down"}, {"available", "at"},
     {"available", "in"}, {"available", "after"}, {"estimated", "time"}, {"try", "again"}, {"refresh", "time"},
-    {"unblock"}, {"timeremaining"}, {"retry", "ms"}, {"retry", "seconds"},
+    {"unblock"}, {"timeremaining"}, {"retry", "ms"}, {"retry", "seconds"}, {"backoff"}, {"next", "access"},
+    {"next", "request"}, {"next", "allowed"},
 )  # fmt: skip
 # Budgets, totals and history have the same stems: `totalRetryDelay`, `maxWaitMs`, `last_reset_at`, `resetCredits`.
 _NOT_WAITS = frozenset({
     "max", "maximum", "min", "total", "limit", "budget", "count", "attempt", "attempts", "policy", "strategy",
     "enabled", "default", "elapsed", "previous", "last", "timeout", "window", "percent", "used", "type", "id", "url",
-    "message", "reason", "credits", "waited", "number", "should", "can", "allowed", "policies", "mode",
+    "message", "reason", "credits", "waited", "number", "should", "can", "policies", "mode",
 })  # fmt: skip
 
 

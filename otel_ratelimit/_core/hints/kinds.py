@@ -21,13 +21,13 @@ _WINDOW_WORDS: dict[str, LimitWindow] = {
     "s": "second", "sec": "second", "second": "second", "秒": "second",
     "m": "minute", "min": "minute", "minute": "minute", "分": "minute", "分钟": "minute", "分鐘": "minute",
     "h": "hour", "hr": "hour", "hour": "hour", "hourly": "hour", "小时": "hour", "小時": "hour",
-    "d": "day", "day": "day", "daily": "day", "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
+    "d": "day", "day": "day", "daily": "day", "today": "day", "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
     "mo": "month", "month": "month", "monthly": "month", "月": "month",
 }  # fmt: skip
 _WINDOW_SECONDS: dict[LimitWindow, float] = {
     "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0,
 }  # fmt: skip
-_PER = r"(?:(?:per|each|every|by|an?)\s|/\s?)"
+_PER = r"(?:(?:per|each|every|by|within(?:\san?)?|an?)\s|/\s?)"
 _WINDOW = r"(?:one\s)?(?:(\d{1,5})\s?)?(second|sec|s|minute|min|m|hour|hr|h|day|d|month|mo)s?\b"
 
 # "tokens per min", "API calls / month", "input tokens per model per minute", "requests per 1 minute"
@@ -36,6 +36,7 @@ _NOUN = (
     r"|generations?|invocations?|transactions?|operations?|audio)"
 )
 _OWNER = r"(?:\sper\s(?:base\s)?(?:model|project|user|region|organi[sz]ation|org|key|account|team))"
+_RATE_OF_OWNER = re.compile(rf"\b(?:(input|prompt|output|completion)\s)?{_NOUN}{_OWNER}\b")
 _RATE = re.compile(
     rf"\b(?:(input|prompt|uncached input|output|completion|generated)\s)?{_NOUN}"
     rf"(?:\s(?:count|usage|limit))?{_OWNER}{{0,3}}\s?{_PER}{_WINDOW}"
@@ -63,8 +64,8 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 
 _CONCURRENCY = _any(
-    r"concurren|simultaneous|in ?flight|too many connections",
-    r"\bparallel (?:request|call|connection)",
+    r"concurren|simultaneous|in ?flight|too many connections|active (?:requests|jobs)",
+    r"(?<!rpm / max )\bparallel (?:request|call|connection)",
     r"request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
     "并发|並發|同時実行|동시",
 )
@@ -74,6 +75,7 @@ _OVERLOAD = _any(
     r"(?<!your )\bcapacity\b",  # "exhausted your capacity" is the caller's quota
     r"queue (?:is )?(?:full|exceeded)|request queue|queue budget|first token before the given deadline",
     r"no (?:available |healthy )?(?:capacity|workers?|instances?)\b|no deployments available",
+    r"(?:processing|receiving|handling|getting) too many requests|no more data centers",
     r"flex unavailable|model not ready|currently loading|resource unavailable",
     r"burst rate|increased too quickly",
     "访问量过大|负载|過載|过载|繁忙|拥挤|高峰|排队|混み合|混雑|과부하",
@@ -82,7 +84,8 @@ _VAGUE_REQUESTS = _any(
     r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests are too frequent|rate of requests",
     r"request (?:was|has been) throttled|number of (?:\w+ ){0,2}requests|requests list",
     r"free models|call rate|call volume",
-    "请求(?:过于|太|过)?(?:频繁|过多|频率)|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
+    r"(?:high|reduce) (?:request )?frequency",
+    "请求(?:过于|太|过)?(?:频繁|过多|频率)|限频|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
 )
 _VAGUE_TOKENS = re.compile(r"too many tokens|token (?:rate )?limit|number of (?:request )?tokens|token throughput")
 _VAGUE_IMAGES = re.compile(r"too many images|image generation limit")
@@ -94,13 +97,14 @@ _URL = re.compile(r"https?://[^\s)\]>\"']{1,300}")
 _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
 _WINDOW_LIMIT = re.compile(
     r"\b(?:(\d{1,3})\s)?(second|minute|hour|day|month)\s"
-    r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance)"
-    r"|\blimit reached for (?:(\d{1,3})\s)?(second|minute|hour|day|month)"
+    r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance|period|interval)"
+    r"|\b(?:limit reached for|time|interval|period|window)(?: of)? (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
 )
-_ADVERB = re.compile(r"\b(hourly|daily|monthly)\b")
+_ADVERB = re.compile(r"\b(hourly|daily|monthly|today)\b")
 _CHINESE_WINDOW = _any(
     r"(今日|当日|每日)",
     r"\d{1,4}\s?(秒|分钟|小时|天)内",
+    r"次\s?/\s?(秒|分钟|分|小时|天|日|月)",
     r"每(?:个|一)?\s?(秒|分钟|分鐘|分|小时|小時|天|日|月)",
     r"\d{1,3}\s?(小时|天|分钟|月)的?(?:使用)?(?:上限|限额|额度|配额)",
 )
@@ -135,10 +139,14 @@ def subject_of(text: str) -> Subject:
 
 def _rate(words: str) -> Subject:
     """A noun with its window, whichever stands first; "unknown" units (audio seconds) give the window only."""
-    found = [match for match in (_RATE.search(words), _ABBREVIATION.search(words), _BY_WINDOW.search(words)) if match]
+    found = [match for match in (_RATE.search(words), _BY_WINDOW.search(words)) if match]
+    found = found or [match for match in (_ABBREVIATION.search(words),) if match]
     if not found:
         return Subject()
     first = min(found, key=lambda match: match.start())
+    crowd = _CONCURRENCY.search(words)
+    if crowd and crowd.start() < first.start():
+        return Subject()
     if first.re is _ABBREVIATION:
         return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
     if first.re is _BY_WINDOW:
@@ -173,6 +181,8 @@ def _kind(words: str) -> LimitKind | None:
     named = _NOUN_LIMIT.search(words) or _LIMIT_FOR.search(words)
     if named:
         return _noun(named[1], named[2])
+    if owned := _RATE_OF_OWNER.search(words):
+        return _noun(owned[1], owned[2])
     if counted := _COUNT.search(words):
         return _noun(counted[1], "tokens")
     if _OVERLOAD.search(words):
