@@ -57,6 +57,7 @@ _LIMIT_FOR = re.compile(
     r"(?:(input|prompt|output|completion)\s|request\s|the\s)?(tokens?|requests?|calls?|images?)\b"
 )
 _COUNT = re.compile(r"\b(input|output)?\s?token count\b")
+_COUNTED = re.compile(r"\d\s(tokens|requests|calls|queries|images)\b")
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -71,7 +72,7 @@ _CONCURRENCY = _any(
 )
 _OVERLOAD = _any(
     r"over ?load|slow down|saturat|\bbusy\b|peak load",
-    r"high (?:demand|load|traffic|volume)|heavy (?:load|traffic)",
+    r"high (?:demand|load|traffic|volume|usage)|heavy (?:load|traffic)",
     r"(?<!your )\bcapacity\b",  # "exhausted your capacity" is the caller's quota
     r"queue (?:is )?(?:full|exceeded)|request queue|queue budget|first token before the given deadline",
     r"no (?:available |healthy )?(?:capacity|workers?|instances?)\b|no deployments available",
@@ -100,6 +101,7 @@ _WINDOW_LIMIT = re.compile(
     r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance|period|interval)"
     r"|\b(?:limit reached for|time|interval|period|window)(?: of)? (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
 )
+_THIS_WINDOW = re.compile(r"\b(?:this|last|past|current|previous) (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b")
 _ADVERB = re.compile(r"\b(hourly|daily|monthly|today)\b")
 _CHINESE_WINDOW = _any(
     r"(今日|当日|每日)",
@@ -191,7 +193,10 @@ def _kind(words: str) -> LimitKind | None:
         return "tokens"
     if _VAGUE_IMAGES.search(words):
         return "images"
-    return "requests" if _VAGUE_REQUESTS.search(words) else None
+    if _VAGUE_REQUESTS.search(words):
+        return "requests"
+    counted = _COUNTED.search(words)
+    return _noun(None, counted[1]) if counted else None
 
 
 def _window(words: str) -> LimitWindow | None:
@@ -199,6 +204,8 @@ def _window(words: str) -> LimitWindow | None:
         return _period(per[1], per[2])
     if limit := _WINDOW_LIMIT.search(words):
         return _period(limit[1] or limit[3], limit[2] or limit[4])
+    if this := _THIS_WINDOW.search(words):
+        return _period(this[1], this[2])
     if "weekly" in words or "每周" in words:  # Zhipu's "Weekly/Monthly Limit Exhausted" says neither
         return None
     for pattern in (_ADVERB, _CHINESE_WINDOW):

@@ -22,10 +22,10 @@ _NOUN = (
 )
 
 _LIMIT = re.compile(
-    rf"(?<![a-z])(?:limits?|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}(?!\s?/\s?\d+(?![\da-z]))"
+    rf"(?<![a-z])(?:limits?|quota|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}(?!\s?/\s?\d+(?![\da-z]))"
 )
 _LIMITED_TO = re.compile(
-    rf"\b(?:limited to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|only){_IS}{_NUMBER}\s(?={_NOUN})"
+    rf"\b(?:limited to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?){_IS}{_NUMBER}\s(?={_NOUN})"
 )
 _MAX_OF = re.compile(
     rf"\bmax(?:imum)?[\s_](?:organi[sz]ation\s)?(?:requests?|tokens?|concurrency|concurrent requests|rpm|tpm|rpd|tpd|ipm|qps|parallel[\s_]requests)"
@@ -33,7 +33,7 @@ _MAX_OF = re.compile(
 )
 # "the rate limit ... is 9.0 queries per minute", "rate limit for your organization of 20,000 input tokens per minute"
 _LIMIT_RATE = re.compile(
-    rf"\blimits?\b(?:(?!\.\s)[^\n]){{0,90}}?\s(?:is|of|to|at|:)\s{_NUMBER}\s(?={_NOUN}\s?(?:per|/|a|every|each)\s?)"
+    rf"\blimits?\b(?:(?!\.\s)[^\n]){{0,90}}?\s(?:is|of|to|at|:)\s{_NUMBER}\s(?=(?:{_NOUN}\s?)?(?:(?:per|an?|every|each)\s|/))"
 )
 _CHINESE_LIMIT = re.compile(
     rf"(?:限制|上限|限额|最多|最大|不超过)(?:为|是|值)?(?:请求|调用)?[\s:：为`]{{0,3}}{_NUMBER}(?!\s?(?:秒|分|小时|天))"
@@ -42,10 +42,13 @@ _CHINESE_COUNT = re.compile(rf"{_NUMBER}\s?次的?(?:请求|调用)?(?:上限|�
 _OVER = re.compile(rf"exceed\w{{0,3}}:?\s{_NUMBER}\s?>\s?{_NUMBER}")
 _FRACTION = re.compile(
     rf"(?:actual/limit\)?|limit(?: is)? (?:reached|exceeded)|limit:|used)[\s:(]{{0,4}}"
-    rf"{_NUMBER}\s?(?:/|of|out of)\s?{_NUMBER}{_TIME_UNIT}"
+    rf"{_NUMBER}\s?(?:/|of|out of)\s?(?:your\s|the\s)?{_NUMBER}{_TIME_UNIT}"
+    rf"|(?<![\d./]){_NUMBER}\s?/\s?{_NUMBER}\s(?:{_NOUN}\s)?used"
 )
 _USED = re.compile(rf"\b(?:used|(?:current|actual)(?:\s(?:usage|rpm|tpm|rate|value))?|usage){_IS}{_NUMBER}{_TIME_UNIT}")
-_REQUESTED = re.compile(rf"\brequested(?:\s(?:tokens|up to|about|approximately))?{_IS}{_NUMBER}{_TIME_UNIT}")
+_REQUESTED = re.compile(
+    rf"\b(?:requested(?:\s(?:tokens|up to|about|approximately))?|request (?:of|needs|requires)){_IS}{_NUMBER}{_TIME_UNIT}"
+)
 _SUFFIX = {"k": 1e3, "m": 1e6}
 
 
@@ -74,15 +77,16 @@ def find_amounts(lower: str) -> Amounts:
         used = _value(_USED.search(lower), 1)
     if limit is None and ("/" in lower or " of " in lower):
         found = _FRACTION.search(lower)
-        if found and _value(found, 3):  # "(0/0 used)" is how MiniMax says nothing
-            used, limit = _value(found, 1), _value(found, 3)
-    if "requested" in lower:
+        first = 1 if found and found[1] else 5
+        if found and _value(found, first + 2):  # "(0/0 used)" is how MiniMax says nothing
+            used, limit = _value(found, first), _value(found, first + 2)
+    if "request" in lower:
         requested = _value(_REQUESTED.search(lower), 1)
     return Amounts(limit, used, requested)
 
 
 _LIMITS = (
-    (_LIMIT, "limit"),
+    (_LIMIT, ""),
     (_LIMITED_TO, " "),
     (_MAX_OF, "max"),
     (_LIMIT_RATE, "limit"),

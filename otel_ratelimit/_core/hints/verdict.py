@@ -32,13 +32,16 @@ _FINAL_CODES = re.compile(
 )
 _FINAL_WORDS = _any(
     # money
-    r"billing (?:hard |soft )?limit",
+    r"billing (?:hard |soft )?limit|hard limit (?:has been |was )?reached",
     r"billing not active",
     r"credit balance is too low",
     r"payment required",
     r"insufficient (?:account |user |token |pre ?paid )?(?:balance|credits?|funds|quota)",
-    r"balance is (?:insufficient|not enough|too low|negative|exhausted)",
+    r"balance (?:is )?(?:insufficient|not enough|too low|negative|exhausted|depleted)",
+    r"top ?up your (?:account|balance|credits)",
     r"negative (?:credit )?balance",
+    r"payment (?:method )?(?:was |has |is )?(?:been )?(?:declined|failed|overdue)",
+    r"(?:subscription|trial|plan) (?:period )?(?:has |is )?(?:been )?(?:expired|ended|cancell?ed)",
     r"not enough (?:credits?|balance|funds)",
     r"account (?:\w+ ){0,6}(?:is suspended|is not active|in arrears|overdue|deactivated|in good standing)",
     # credits
@@ -48,12 +51,13 @@ _FINAL_WORDS = _any(
     r"(?:depleted|exhausted|used(?: up)? all(?: of)?|used up|(?:run )?out of|consumed all|no|no remaining|any|exceeded)"
     r" (?:\w+ ){0,5}credits?\b",
     r"credits? (?:\w+ ){0,3}(?:depleted|exhausted|used up|run out)",
+    r"\b0 credits? (?:remaining|left|available)|credit limit (?:has been |was |is )?(?:reached|exceeded)",
     # spending limits and budgets
     r"spend(?:ing)? (?:limit|cap)",
     r"key limit exceeded",
     r"over budget",
     r"crossed spend",
-    r"(?<!thinking )(?<!token )budget (?:has been |limit )?(?:exceeded|reached|exhausted)",
+    r"(?<!thinking )(?<!token )budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
     r"exceeded ?budget",
     r"exceeded (?:your|the|its) budget",
     # free tiers
@@ -152,7 +156,7 @@ def is_billing(evidence: Evidence) -> bool:
         return True
     by_code = any(_THROTTLE_CODES.search(code) for code in evidence.codes)
     weak = "insufficient_quota" in evidence.codes + evidence.types or _WEAK_FINAL_WORDS.search(evidence.words)
-    return bool(weak) and not by_code and not _quota_means_rate(evidence)
+    return bool(weak) and not by_code and evidence.kind != "overload" and not _quota_means_rate(evidence)
 
 
 def _quota_means_rate(evidence: Evidence) -> bool:
