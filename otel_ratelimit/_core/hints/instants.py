@@ -44,6 +44,8 @@ _PATTERNS = tuple(
     )
 )
 _ASCTIME = _PATTERNS[2]
+_DATE_START = re.compile(rf"\d{{4}}\s?[-/年]|(?:\d{{1,2}}[\s-])?(?:{'|'.join(_MONTHS)})")
+"""A cheap look before the patterns, since most numbers of a text are no dates."""
 # "5pm (UTC)", "14:30 GMT", "midnight UTC", "Oct 5 at 9am UTC": what recurs, so the next one is meant
 _RECURRING = re.compile(
     rf"(?:{_MONTH}\s{{1,2}}{_DAY}(?:st|nd|rd|th)?,?\s(?:at\s)?)?"
@@ -66,7 +68,7 @@ class Instant:
 
 def instant_at(text: str, start: int) -> tuple[Instant, int] | None:
     """The point in time written at ``text[start]`` and the index behind it, or None. ``text`` is lower case."""
-    for pattern in _PATTERNS:
+    for pattern in _PATTERNS if _DATE_START.match(text, start) else ():
         found = pattern.match(text, start)
         if found:
             instant = _build(found)

@@ -151,6 +151,8 @@ def _subject(evidence: Evidence) -> Subject:
         window = window or subject.window
         if kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
             kind = subject.kind
+        if window and kind not in (None, "overload"):
+            break
     return Subject(kind, window)
 
 
