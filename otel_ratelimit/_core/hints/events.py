@@ -22,7 +22,7 @@ def plain_event(event: object) -> object:
     """The event as decoded JSON: SDK models by their own dump, text by decoding; None if it cannot be an error."""
     if isinstance(event, (str, bytes, bytearray)):
         return _decode_text(event)
-    if isinstance(event, Mapping):
+    if isinstance(event, (Mapping, list)):
         return event
     kind = getattr(event, "type", None)
     if isinstance(kind, str) and "." in kind and kind not in _FAILURES:
@@ -60,7 +60,7 @@ def error_of(event: object) -> object:
     for holder in (event, event.get("response"), event.get("data"), event.get("Response")):
         if isinstance(holder, Mapping) and (found := _error_in(holder)):
             return {**_relayed(event), "error": found}
-    if event.get("type") == "error":
+    if "error" in (event.get("type"), event.get("object")):  # the latter: Mistral, vLLM
         return event
     if any(event.get(key) is not None for key in _CONTENT_KEYS):
         return None

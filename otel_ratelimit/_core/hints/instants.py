@@ -7,6 +7,7 @@ Owns RFC 3339 and its looser cousins, HTTP dates, English dates and epoch number
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -54,6 +55,7 @@ _RECURRING = re.compile(
 )
 _WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},?\s{1,2}")
 _EPOCH = re.compile(r"(\d{10,19})(?:\.\d{1,9})?(?![\d\w])")
+_RFC_3339_CHARS = len("2026-10-03T14:00:00Z")
 MONTH_START = re.compile(rf"\b(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s{{1,2}}\d")
 """Where a date that begins with the name of a month may start, in lower-case text."""
 
@@ -163,6 +165,9 @@ def parse_instant(text: str) -> Instant | None:
     """The instant that is the whole of ``text`` (RFC 3339, HTTP date, epoch number, ...), or None."""
     if len(text) > MAX_SCALAR_CHARS:
         return None
+    if len(text) == _RFC_3339_CHARS and text.endswith("Z"):
+        with suppress(ValueError):  # the commonest form, by the quickest way
+            return Instant(datetime.fromisoformat(f"{text[:-1]}+00:00").timestamp(), True)
     text = text.strip().lower()
     weekday = _WEEKDAY.match(text)
     found = instant_at(text, weekday.end() if weekday else 0)
@@ -184,7 +189,7 @@ def moment(text: str, now: float, *, default_unit: float = 1.0) -> tuple[float, 
             return value * default_unit, False
         ahead = seconds_until(Instant(epoch, True), now)
     else:
-        length = parse_duration(text)
+        length = None if text.endswith("Z") else parse_duration(text)  # "Z" ends dates only
         if length is not None:
             return length, False
         instant = parse_instant(text)

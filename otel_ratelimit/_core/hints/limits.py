@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration, plausible_delay
 from otel_ratelimit._core.hints.families import HeaderName, read_name
@@ -26,8 +25,7 @@ MAX_LIMIT = 1e15
 _READ_KINDS = frozenset({"requests", "tokens", "input_tokens", "output_tokens", "images", "concurrency"})
 
 
-@dataclass(frozen=True, slots=True)
-class LimitReading:
+class LimitReading(NamedTuple):  # quicker to make than a frozen dataclass, and made on each response
     """One limit, as one response described it.
 
     Attributes:
@@ -67,9 +65,11 @@ def read_limits(headers: object, *, now: float | None = None) -> tuple[LimitRead
 def _read(headers: object, now: float | None) -> tuple[LimitReading, ...]:
     found: dict[int, _Parts] = {}
     ietf = False
-    known = _SLOTS
+    slot_of = _SLOTS.get
     for raw_name, raw_value in _raw_items(headers):
-        slot = known[raw_name] if raw_name in known else _learn(raw_name)
+        slot = slot_of(raw_name, _UNKNOWN)
+        if slot is _UNKNOWN:
+            slot = _learn(raw_name)
         if slot is None:
             continue
         bucket, index, name = slot
@@ -94,7 +94,7 @@ def _raw_items(headers: object) -> Iterable[tuple[object, object]]:
     """Pairs of names and values as cheaply as the object gives them."""
     raw = getattr(headers, "raw", None)
     if isinstance(raw, list):
-        return raw[:MAX_HEADERS]
+        return raw if len(raw) <= MAX_HEADERS else raw[:MAX_HEADERS]
     if type(headers) is dict:
         return list(headers.items())[:MAX_HEADERS]
     return normalise(headers).items()
@@ -108,6 +108,8 @@ _Parts = list[Any]
 _INDEX = {"limit": 0, "remaining": 1, "reset": 2}
 _MAX_SLOTS = 4096
 """Names remembered. Servers send some fifty; a hostile one must not fill memory."""
+_UNKNOWN: Final[_Slot] = (0, 0, None)
+"""Stands for a name that was not seen yet; told by identity."""
 _SLOTS: dict[object, _Slot | None] = {}
 _BUCKETS: dict[tuple[str, ...], int] = {}
 
@@ -131,13 +133,12 @@ def _learn(raw_name: object) -> _Slot | None:
 
 def _reading(parts: _Parts, now: float | None) -> LimitReading | None:
     raw_limit, raw_remaining, raw_reset, name = parts
-    size = _text(raw_limit)
-    limit = _amount(size)
+    limit = _amount(raw_limit)
     if not limit:
         return None
-    reset = _seconds(_text(raw_reset), name.unit, now) if raw_reset is not None else None
-    window = name.window or policy_window(size)
-    return LimitReading(name.kind, name.scope, window, limit, _amount(_text(raw_remaining)), reset)
+    reset = _seconds(raw_reset, name.unit, now) if isinstance(raw_reset, (bytes, str)) else None
+    window = name.window or policy_window(_text(raw_limit))
+    return LimitReading(name.kind, name.scope, window, limit, _amount(raw_remaining), reset)
 
 
 def _text(value: object) -> str:
@@ -146,29 +147,30 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _amount(text: str) -> float | None:
+def _amount(raw: object) -> float | None:
     """A size or a level; None for what is none."""
-    if len(text) <= _PLAIN_DIGITS and text.isdecimal():
-        return int(text)
-    value = number(text.partition(",")[0].partition(";")[0])
+    if isinstance(raw, (bytes, str)) and len(raw) <= _PLAIN_DIGITS and raw.isdigit() and raw.isascii():
+        return int(raw)
+    value = number(_text(raw).partition(",")[0].partition(";")[0])
     return value if value is not None and value <= MAX_LIMIT else None
 
 
 _PLAIN_DIGITS = 15
 
 
-def _seconds(text: str, unit: float, now: float | None) -> float | None:
-    length = _plain_duration(text)
-    if length is not None:
-        return length
-    found = moment(text, time.time() if now is None else now, default_unit=unit)
+def _seconds(raw: bytes | str, unit: float, now: float | None) -> float | None:
+    if raw[-1:] not in (b"Z", "Z"):  # Anthropic's dates never come back
+        length = _plain_duration(raw)
+        if length is not None:
+            return length
+    found = moment(_text(raw), time.time() if now is None else now, default_unit=unit)
     return plausible_delay(found[0]) if found else None
 
 
 @lru_cache(maxsize=4096)
-def _plain_duration(text: str) -> float | None:
+def _plain_duration(raw: bytes | str) -> float | None:
     """ "12ms", "6m0s": what needs no clock, and comes back again and again."""
-    length = parse_duration(text)
+    length = parse_duration(_text(raw))
     return plausible_delay(length) if length is not None else None
 
 
