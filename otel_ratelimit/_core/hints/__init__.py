@@ -7,7 +7,6 @@ nodes and depth (``body``), characters of text (``message``), headers (``headers
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,9 @@ from otel_ratelimit._core.throttle import Throttle
 __all__ = ["parse_stream_event", "parse_throttle"]
 
 _STATUS_RANGE = range(100, 600)
+
+_MAX_CLOCK = 1e12
+"""Seconds. No clock shows more; NaN, infinity and endless integers are not below it either."""
 
 _PLAIN_ERROR = re.compile(
     r"\s{0,8}(?:error[: ]{1,3})?(?:error code: 1015|too many requests|rate limit(?:ed)?\b)", re.IGNORECASE
@@ -91,7 +93,7 @@ def _disguised(body: object, now: float) -> Throttle | None:
 
 
 def _clock(now: float | None, date: str | None) -> float:
-    if isinstance(now, (int, float)) and math.isfinite(now):
+    if isinstance(now, (int, float)) and abs(now) < _MAX_CLOCK:
         return now
     sent = parse_instant(date) if date else None
     return sent.epoch if sent else time.time()

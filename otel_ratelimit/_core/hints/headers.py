@@ -98,7 +98,9 @@ def instruction(headers: Mapping[str, str], now: float) -> Wait | None:
     for raw_name, value in headers.items():
         name = raw_name.replace("_", "-")
         # also `x-ratelimit-retry-after`, and Traefik's `x-retry-in`
-        if ("retry-after" in name or "retry-in" in name) and (wait := _retry_after(value, unit_of(name.rpartition("retry-")[2]), now)):
+        if ("retry-after" in name or "retry-in" in name) and (
+            wait := _retry_after(value, unit_of(name.rpartition("retry-")[2]), now)
+        ):
             waits.append(wait)
     fine = [wait for wait in waits if wait.source == "retry-after-ms"]
     return max(fine or waits, key=lambda wait: wait.delay, default=None)

@@ -126,7 +126,7 @@ def _month(text: str) -> int:
 
 def _year(text: str) -> int:
     """Two digits are of the years 1969 to 2068, as in POSIX."""
-    return int(text) if len(text) > 2 else 1900 + int(text) + (100 if int(text) < 69 else 0)  # noqa: PLR2004
+    return int(text) if len(text) > 2 else 1900 + int(text) + (100 if int(text) < 69 else 0)
 
 
 def _zone_offset(zone: str | None) -> int | None:

@@ -21,7 +21,8 @@ _WINDOW_WORDS: dict[str, LimitWindow] = {
     "s": "second", "sec": "second", "second": "second", "秒": "second",
     "m": "minute", "min": "minute", "minute": "minute", "分": "minute", "分钟": "minute", "分鐘": "minute",
     "h": "hour", "hr": "hour", "hour": "hour", "hourly": "hour", "小时": "hour", "小時": "hour",
-    "d": "day", "day": "day", "daily": "day", "today": "day", "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
+    "d": "day", "day": "day", "daily": "day", "today": "day",
+    "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
     "mo": "month", "month": "month", "monthly": "month", "月": "month",
 }  # fmt: skip
 _WINDOW_SECONDS: dict[LimitWindow, float] = {

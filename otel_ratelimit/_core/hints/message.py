@@ -37,7 +37,8 @@ _HAN = re.compile("[\u4e00-\u9fff]")
 # Words between the cue and the number that do not change what it means.
 _FILLER = (
     r"(?:[\s:=~≈<>`*\"'(\[（：]"
-    r"|\b(?:less than|under|no more than|about|around|approximately|approx\.?|roughly|at least|another|an additional|the next|next|a further"
+    r"|\b(?:less than|under|no more than|about|around|approximately|approx\.?|roughly|at least"
+    r"|another|an additional|the next|next|a further"
     r"|of|is|for|up to|environ|etwa|примерно)\b"
     r"|约|大约|再|还需|還需|至少|大概)"
 )
@@ -61,7 +62,10 @@ _LEFT_CUES = (
     r"\bresets?\s?[:=]",
     r"\bcool(?:ing|s)?[\s-]?down(?:\s(?:for|period|time|remaining|ends|expires|in|until|left|active|window)){0,3}",
     r"\bback(?:ing)?[\s-]?off(?:\s(?:for|time|period))?",
-    r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold off|throttled|rate[\s-]limited|banned|locked|disabled|suspended)\sfor",
+    (
+        r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold off|throttled|rate[\s-]limited|banned|locked"
+        r"|disabled|suspended)\sfor"
+    ),
     r"\b(?:next|new|another)\s(?:request|call|attempt|retry|try)(?:\s\w{1,12}){0,2}\s(?:in|after)",
     r"\btime\s(?:remaining|left|until reset|to reset|to wait|until retry|before retry)",
     r"\b(?:come|check|return)\s(?:back\s)?(?:in|after)",

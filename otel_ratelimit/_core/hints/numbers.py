@@ -25,10 +25,12 @@ _LIMIT = re.compile(
     rf"(?<![a-z])(?:limits?|quota|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}(?!\s?/\s?\d+(?![\da-z]))"
 )
 _LIMITED_TO = re.compile(
-    rf"\b(?:limited to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?){_IS}{_NUMBER}\s(?={_NOUN})"
+    rf"\b(?:limited to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?)"
+    rf"{_IS}{_NUMBER}\s(?={_NOUN})"
 )
 _MAX_OF = re.compile(
-    rf"\bmax(?:imum)?[\s_](?:organi[sz]ation\s)?(?:requests?|tokens?|concurrency|concurrent requests|rpm|tpm|rpd|tpd|ipm|qps|parallel[\s_]requests)"
+    rf"\bmax(?:imum)?[\s_](?:organi[sz]ation\s)?"
+    rf"(?:requests?|tokens?|concurrency|concurrent requests|rpm|tpm|rpd|tpd|ipm|qps|parallel[\s_]requests)"
     rf"(?:\sper\s(?:minute|second|hour|day))?\s?(?:\([a-z]{{3,4}}\))?{_IS}{_NUMBER}"
 )
 # "the rate limit ... is 9.0 queries per minute", "rate limit for your organization of 20,000 input tokens per minute"

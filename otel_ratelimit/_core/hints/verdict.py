@@ -107,7 +107,8 @@ _THROTTLE_WORDS = _any(
     r"\d{2,9} requested .{0,24}limit",
     r"limit \d[\d,]{0,12} requested \d",
     r"\b[tr]p[md] (?:limit|rate)",
-    r"(?:requests?|images?|qps|enqueued tokens?|per (?:second|minute|min|hour|day)) limit (?:has been |was |is )?(?:reached|exceeded)",
+    r"(?:requests?|images?|qps|enqueued tokens?|per (?:second|minute|min|hour|day)) limit"
+    r" (?:has been |was |is )?(?:reached|exceeded)",
     r"(?:concurrency|parallel) (?:limit|quota|allocated)",
     r"(?:too many|max) (?:concurrent|parallel) requests",
     r"error code 429|status(?: code)? 429|http 429",
