@@ -60,7 +60,7 @@ _REQUESTED_KEYS = frozenset({
     "requested", "requested_tokens",
 })  # fmt: skip
 _NOISE_KEY = re.compile(
-    r"(?:^|_)(?:id|ids|url|urls|uri|link|links|href|model|models|provider|object|timestamp|created|param|user|trace|stack"
+    r"(?:^|_)(?:id|ids|url|urls|uri|link|links|href|model|models|provider|object|timestamp|created|param|user|trace|stack|domain"
     r"|traceback|dimensions|docs|documentation|hint|remedy|choices|messages|input|output|prompt|metric_labels|service|consumer)(?:$|_)"
 )
 _HEADERS_KEYS = frozenset({"headers", "response_headers"})

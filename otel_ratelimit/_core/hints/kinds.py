@@ -67,7 +67,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 _CONCURRENCY = _any(
     r"concurren|simultaneous|in ?flight|too many connections|active (?:requests|jobs)",
-    r"(?<!rpm / max )\bparallel (?:request|call|connection)",
+    r"\bparallel (?:request|call|connection)",
     r"request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
     "并发|並發|同時実行|동시",
 )
@@ -141,14 +141,15 @@ def subject_of(text: str) -> Subject:
 
 
 def _rate(words: str) -> Subject:
-    """A noun with its window, whichever stands first; "unknown" units (audio seconds) give the window only."""
+    """A noun with its window, the first of them; units without a kind (audio seconds) give the window only.
+
+    Full words go before abbreviations, which names of models contain too ("10KTPM-200RPM"). Nothing, if a limit of
+    concurrency is named first: then the rate is an aside.
+    """
     found = [match for match in (_RATE.search(words), _BY_WINDOW.search(words)) if match]
-    found = found or [match for match in (_ABBREVIATION.search(words),) if match]
-    if not found:
-        return Subject()
-    first = min(found, key=lambda match: match.start())
-    crowd = _CONCURRENCY.search(words)
-    if crowd and crowd.start() < first.start():
+    first = min(found, key=lambda match: match.start(), default=None) or _ABBREVIATION.search(words)
+    crowd = _CONCURRENCY.search(words) if first else None
+    if first is None or (crowd and crowd.start() < first.start()):
         return Subject()
     if first.re is _ABBREVIATION:
         return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])

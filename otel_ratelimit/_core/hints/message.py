@@ -33,6 +33,7 @@ _NUMBER_WORDS = {
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:second|minute|hour|day|week)s?\b)")
 
 _HAN = re.compile("[\u4e00-\u9fff]")
+_TAG = re.compile(r"</?[a-z][^<>]{0,80}>")
 
 # Words between the cue and the number that do not change what it means.
 _FILLER = (
@@ -128,6 +129,8 @@ def find_wait(text: str, now: float, *, beijing: bool = False) -> float | None:
     ``beijing``: the service writes Beijing time; so does any text in Chinese.
     """
     lower = text[:MAX_TEXT].lower()
+    if "<" in lower:
+        lower = _TAG.sub(" ", lower)
     if _NUMBER_WORD.search(lower):
         lower = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word[1]], lower)
     waits: list[float] = []

@@ -29,7 +29,7 @@ _LIMITED_TO = re.compile(
     rf"{_IS}{_NUMBER}\s(?={_NOUN})"
 )
 _MAX_OF = re.compile(
-    rf"\bmax(?:imum)?[\s_](?:organi[sz]ation\s)?"
+    rf"\bmax(?:imum)?[\s_](?:[a-z]{{3,14}}\s)?"
     rf"(?:requests?|tokens?|concurrency|concurrent requests|rpm|tpm|rpd|tpd|ipm|qps|parallel[\s_]requests)"
     rf"(?:\sper\s(?:minute|second|hour|day))?\s?(?:\([a-z]{{3,4}}\))?{_IS}{_NUMBER}"
 )

@@ -80,7 +80,7 @@ _QUOTA_MEANS_RATE = _any(
 _OPENAI_LINK = "platform openai com"
 
 _THROTTLE_CODES = _any(
-    r"rate_?limit|throttl|too_many_requests|resource_exhausted|(?<!insufficient_)quota_exceeded",
+    r"rate_?limit|request_rate|throttl|too_many_requests|resource_exhausted|(?<!insufficient_)quota_exceeded",
     r"overload|slow_down|_busy|capacity|queue_(?:exceeded|full)|flex_unavailable|model_not_ready|burst|rate_increase",
     r"concurren|inflight|model_cooldown|usage_limit|dynamic_\w+_limited",
     r"limit_(?:requests|burst)|(?:requests?|usage|quota|daily|monthly|account)_limit_(?:exceeded|reached)",
@@ -99,7 +99,7 @@ _THROTTLE_WORDS = _any(
     r"rate ?limit ?error",
     r"rate limits? (?:was |is |has been |have been |already )?(?:exceeded|reached|hit)",
     r"(?:exceed\w*|reached|hit|over|crossed)(?: \S+){0,6} rate ?limits?\b",
-    r"too many requests",
+    r"too many requests|reduce your request rate",
     r"too many (?:\w+ ){0,4}\w+,? please wait",
     r"too many connections",
     r"throttl(?:ed|ing)",
