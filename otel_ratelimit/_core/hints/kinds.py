@@ -83,7 +83,7 @@ _OVERLOAD = _any(
     "访问量过大|负载|過載|过载|繁忙|拥挤|高峰|排队|混み合|混雑|과부하",
 )
 _VAGUE_REQUESTS = _any(
-    r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests are too frequent|rate of requests",
+    r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests (?:are )?too frequent|rate of requests",
     r"request (?:was|has been) throttled|number of (?:\w+ ){0,2}requests|requests list",
     r"free models|call rate|call volume",
     r"(?:high|reduce) (?:request )?frequency",

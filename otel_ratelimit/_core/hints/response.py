@@ -7,6 +7,7 @@ refused; text before headers for what the limit is. The rules are those of the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from otel_ratelimit._core.hints import verdict
@@ -47,7 +48,7 @@ MAX_AMOUNT_TEXT = 2048
 
 _OVERLOAD_STATUSES = (503, 529)
 
-_REASON_PHRASE = "too many requests"
+_REASON_PHRASE = re.compile(r"^\W{0,4}too many requests\W{0,4}$|429\W{0,3}too many requests", re.IGNORECASE)
 """What every 429 is called, whatever ran out: it tells the kind only if nothing else does."""
 
 
@@ -142,18 +143,19 @@ def _reset(evidence: Evidence, limits: list[Limit], relayed: list[Limit], bindin
 
 def _subject(evidence: Evidence) -> Subject:
     """Kind and window: sentences first, then the names of quotas, then codes; the first that says something."""
-    kind = window = None
-    texts = [text for text in evidence.texts if text.strip(" .!").lower() != _REASON_PHRASE]
-    if len(texts) < len(evidence.texts):
-        texts.append(_REASON_PHRASE)
-    for text in (*texts, *evidence.names, *evidence.codes, *evidence.types):
+    kind: LimitKind | None = None
+    window: LimitWindow | None = None
+    fallback: LimitKind | None = None
+    for text in (*evidence.texts, *evidence.names, *evidence.codes, *evidence.types):
         subject = subject_of(text[:MAX_AMOUNT_TEXT])
         window = window or subject.window
-        if kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
+        if subject.kind == "requests" and _REASON_PHRASE.search(text):
+            fallback = subject.kind
+        elif kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
             kind = subject.kind
         if window and kind not in (None, "overload"):
             break
-    return Subject(kind, window)
+    return Subject(kind or fallback, window)
 
 
 def _amounts(evidence: Evidence) -> Amounts:
