@@ -115,6 +115,7 @@ def test_windows_budgets_and_history_are_no_waits(text: str) -> None:
         ("limit resets Oct 1, 2:00 PM UTC", 363 * 86_400),
         ("You can access API after 2026-Oct-03 14:10:00+0000 UTC", 600),
         ("retry after Saturday, 03-Oct-26 14:00:30 GMT", 30),
+        ("limit reached at 13:59 UTC", None),
         ("resets 3pm", None),
         ("try again at 5:33 PM", None),
         ("resets at 25:00 UTC", None),
@@ -311,11 +312,26 @@ def test_any_clock(now: Any) -> None:
         assert answer.delay is None or answer.delay >= 0
 
 
-def test_the_words_decide_about_a_quota_code() -> None:
-    """Gateways put OpenAI's code for "no money" on an overload; and money in the text on a throttle."""
-    full = {"error": {"message": "当前分组上游负载已饱和", "code": "insufficient_quota"}}
-    assert parse_throttle(429, {}, full) == Throttle(kind="overload")
-    advice = "Free credits temporarily have rate limits in place. Purchase credits at https://example.com"
-    answer = parse_throttle(429, {}, {"error": {"message": advice}})
+MONEY_IS_SPOKEN_OF = """
+You can increase your rate limit by adding a payment method to your account at https://platform.openai.com/account/billing.
+Add credits to raise your limits.|Upgrade to a paid plan for higher limits.|Purchase credits to unlock higher rate limits
+Your rate limit is reduced while you have less than $5.0 in credit.|Free tier users are limited to 10 requests per minute
+You are on the free trial and limited to 3 RPM.|You have hit the rate limit of your subscription plan
+Your account is limited to 10 requests per minute|Insufficient capacity, please retry|Payment is not required
+Free credits temporarily have rate limits in place. Purchase credits at https://example.com
+"""
+
+
+@pytest.mark.parametrize("text", [text for line in MONEY_IS_SPOKEN_OF.split("\n") for text in line.split("|") if text])
+def test_money_in_the_text_of_a_throttle(text: str) -> None:
+    """Offers are no bills."""
+    answer = parse_throttle(429, {}, {"error": {"message": text}})
     assert answer is not None
     assert answer.retryable
+    assert answer.kind != "quota"
+
+
+def test_the_words_decide_about_a_quota_code() -> None:
+    """Gateways put OpenAI's code for "no money" on an overload."""
+    full = {"error": {"message": "当前分组上游负载已饱和", "code": "insufficient_quota"}}
+    assert parse_throttle(429, {}, full) == Throttle(kind="overload")

@@ -113,7 +113,7 @@ _BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|:(?!\d)|before\b|[,;!)\]}\"'<
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _LEFT_DATE = re.compile(
-    rf"(?:\b(?:{_RESETTING}|again|until|till|re-?try|wait|access|restart\w{{0,3}}|limit reached)\b"
+    rf"(?:\b(?:{_RESETTING}|again|until|till|re-?try|wait|access|restart\w{{0,3}})\b|limit reached\|"
     r"|重置|恢复|恢復|刷新|解除|解封|更新|リセット)"
     r"(?:(?![.。;；!]\s)[^0-9]){0,32}$"
 )

@@ -25,7 +25,7 @@ _LIMIT = re.compile(
     rf"(?<![a-z])(?:limits?|quota|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}(?!\s?/\s?\d+(?![\da-z]))"
 )
 _LIMITED_TO = re.compile(
-    rf"\b(?:limited to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?)"
+    rf"\b(?:limited to|limit you to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?)"
     rf"{_IS}{_NUMBER}\s(?={_NOUN})"
 )
 _MAX_OF = re.compile(
