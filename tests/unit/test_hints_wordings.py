@@ -312,6 +312,19 @@ def test_any_clock(now: Any) -> None:
         assert answer.delay is None or answer.delay >= 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Wait time: 1 minute", "Estimated wait time: 5 minutes", "cooldown period of 1 minute", "Cool down period 30 seconds",
+     "Please retry in 1 minute", "Try again in 24 hours", "Resets in 1 day", "wait a minute"],
+)  # fmt: skip
+def test_waits_are_no_windows(text: str) -> None:
+    """A wait of a minute does not make the limit one per minute."""
+    answer = parse_throttle(429, {}, {"error": {"message": text}}, now=NOW)
+    assert answer is not None
+    assert answer.delay is not None
+    assert answer.window is None
+
+
 MONEY_IS_SPOKEN_OF = """
 You can increase your rate limit by adding a payment method to your account at https://platform.openai.com/account/billing.
 Add credits to raise your limits.|Upgrade to a paid plan for higher limits.|Purchase credits to unlock higher rate limits

@@ -100,7 +100,8 @@ _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
 _WINDOW_LIMIT = re.compile(
     r"\b(?:(\d{1,3})\s)?(second|minute|hour|day|month)\s"
     r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance|period|interval)"
-    r"|\b(?:limit reached for|time|interval|period|window)(?: of)? (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
+    r"|(?:\blimit reached for|\d, ?time|\binterval|(?<!down )(?<!wait )(?<!waiting )\bperiod|\bwindow)(?: of)?"
+    r" (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
 )
 _THIS_WINDOW = re.compile(r"\b(?:this|last|past|current|previous) (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b")
 _ADVERB = re.compile(r"\b(hourly|daily|monthly|today)\b")
