@@ -150,7 +150,7 @@ class _Walk:
             if key in _HEADERS_KEYS and isinstance(value, Mapping):
                 self.evidence.header_maps.append(normalise(value))
                 continue
-            name = read_field_name(raw_key)
+            name = read_field_name(raw_key[:_MAX_KEY_CHARS])
             if name and (wait := field_wait(name, value, self._now)):
                 waits.append(wait)
             elif not _NOISE_KEY.search(key) or key in _NAME_KEYS or key in _TYPE_KEYS:

@@ -159,6 +159,8 @@ _PLAIN_DIGITS = 15
 
 
 def _seconds(raw: bytes | str, unit: float, now: float | None) -> float | None:
+    if len(raw) > MAX_SCALAR_CHARS:  # nor may the cache keep it
+        return None
     if raw[-1:] not in (b"Z", "Z"):  # Anthropic's dates never come back
         length = _plain_duration(raw)
         if length is not None:
