@@ -12,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
-from otel_ratelimit._core.hints.fields import read_field_name
 from otel_ratelimit._core.hints.limits import _plain_duration, read_limits
 from otel_ratelimit._core.throttle import Throttle
 
@@ -345,10 +344,8 @@ def test_money_in_the_text_of_a_throttle(text: str) -> None:
     assert answer.kind != "quota"
 
 
-def test_long_names_and_values_are_not_remembered() -> None:
-    """The caches hold what servers repeat, not what a hostile one makes up."""
-    parse_throttle(429, {}, {f"retry_after_{'x' * 60_000}": 5})
-    assert read_field_name.cache_info().currsize <= 1024
+def test_long_values_are_not_remembered() -> None:
+    """The cache holds what servers repeat, not what a hostile one makes up."""
     before = _plain_duration.cache_info().currsize
     read_limits({"x-ratelimit-limit-tokens": "5", "x-ratelimit-reset-tokens": "9" * 60_000})
     assert _plain_duration.cache_info().currsize == before
