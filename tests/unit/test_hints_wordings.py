@@ -179,6 +179,9 @@ def test_headers(headers: Any, seconds: float | None, source: str | None) -> Non
         ({"x-ratelimit-limit": "10, 10;w=60, 1000;w=3600", "x-ratelimit-reset": "5"}, "minute", 10),
         ({"ratelimit-limit": "5", "ratelimit-remaining": "0",
           "x-ratelimit-limit-minute": "5", "x-ratelimit-remaining-minute": "0"}, "minute", 5),
+        ({"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "-200"}, None, 60_000),
+        ({"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "-1", "x-ratelimit-limit-req-day": "5",
+          "x-ratelimit-remaining-req-day": "0"}, "day", 5),
         ({"ratelimitbysize-limit": "500000", "ratelimitbysize-remaining": "0"}, None, 500_000),
     ],
 )  # fmt: skip

@@ -146,7 +146,10 @@ def read_limits(headers: Mapping[str, str], now: float) -> list[Limit]:
 
 
 def _fill(limit: Limit, name: HeaderName, value: str, now: float) -> None:
-    """Put one header's value in its place; a negative, empty or unreadable one says nothing (-1 is "no limit")."""
+    """Put one header's value in its place; a negative, empty or unreadable one says nothing (-1 is "no limit").
+
+    But a remainder below -1 is a bucket that was overdrawn.
+    """
     match name.role:
         case "reset":
             reset = _reset(value, now, name.unit)
@@ -157,7 +160,8 @@ def _fill(limit: Limit, name: HeaderName, value: str, now: float) -> None:
             limit.limit = number(value.partition(",")[0].partition(";")[0]) or limit.limit
             limit.window = limit.window or policy_window(value)
         case "remaining":
-            limit.remaining = number(value)
+            overdrawn = number(value[1:]) if value.startswith("-") else None
+            limit.remaining = 0.0 if overdrawn and overdrawn > 1 else number(value)
         case "used-percent":
             used = number(value.rstrip("% "))
             limit.remaining = max(0.0, 100 - used) if used is not None else None
