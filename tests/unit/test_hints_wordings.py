@@ -46,7 +46,8 @@ LENGTHS: list[tuple[str, float | None]] = [
     ("half a minute", 30),
     ("'5' minutes", 300), ("`5` seconds", 5), ("**5** seconds", 5), ("[5] seconds", 5), ('"5" minutes', 300),
     ("30 (seconds)", 30),
-    ("45 seconds (2026-10-03T14:00:45Z)", 45), ("5 Sekunden", 5), ("5秒", 5), ("5 segundos", 5),
+    ("45 seconds (2026-10-03T14:00:45Z)", 45), ("5 Sekunden", 5),
+    ("1,5 Sekunden", 1.5), ("1,50 s", 1.5), ("1,234.5 s", 1234.5), ("5秒", 5), ("5 segundos", 5),
     ("a few seconds", None), ("1 month", None), ("1e3 ms", None), ("-5 seconds", None), ("5 attempts", None), ("01:30", None),
 ]  # fmt: skip
 

@@ -109,7 +109,7 @@ _RIGHT_AFTER_PREPOSITION = re.compile(
     r"[\s,]{0,3}(?:and\s|then\s|please\s|you\s(?:can|may)\s){0,3}"
     r"(?:re-?try|try\s(?:your\s\w{1,10}\s)?again|erneut|wieder|noch einmal)\b"
 )
-_BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|:(?!\d)|before\b|[,;!)\]}\"'<`]|\.(?:\s|$|[\"']))")
+_BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|[:,](?!\d)|before\b|[;!)\]}\"'<`]|\.(?:\s|$|[\"']))")
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _LEFT_DATE = re.compile(
