@@ -100,7 +100,10 @@ _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
 _WINDOW_LIMIT = re.compile(
     r"\b(?:(\d{1,3})\s)?(second|minute|hour|day|month)\s"
     r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance|period|interval)"
-    r"|(?:\blimit reached for|\d, ?time|\binterval|(?<!down )(?<!wait )(?<!waiting )\bperiod|\bwindow)(?: of)?"
+)
+# "Usage limit reached for 5 hour", "window of 60 seconds", "limit:5,time:1 minute", but not "cooldown period of 1 minute"
+_WINDOW_OF = re.compile(
+    r"\b(?:reached for|interval|(?<!down )(?<!wait )(?<!waiting )period|window|(?<=\d,)time)(?: of)?"
     r" (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
 )
 _THIS_WINDOW = re.compile(r"\b(?:this|last|past|current|previous) (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b")
@@ -149,8 +152,7 @@ def _rate(words: str) -> Subject:
     """
     found = [match for match in (_RATE.search(words), _BY_WINDOW.search(words)) if match]
     first = min(found, key=lambda match: match.start(), default=None) or _ABBREVIATION.search(words)
-    crowd = _CONCURRENCY.search(words) if first else None
-    if first is None or (crowd and crowd.start() < first.start()):
+    if first is None or _CONCURRENCY.search(words, 0, first.start()):
         return Subject()
     if first.re is _ABBREVIATION:
         return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
@@ -205,8 +207,8 @@ def _kind(words: str) -> LimitKind | None:
 def _window(words: str) -> LimitWindow | None:
     if per := _PER_WINDOW.search(words):
         return _period(per[1], per[2])
-    if limit := _WINDOW_LIMIT.search(words):
-        return _period(limit[1] or limit[3], limit[2] or limit[4])
+    if limit := _WINDOW_LIMIT.search(words) or _WINDOW_OF.search(words):
+        return _period(limit[1], limit[2])
     if this := _THIS_WINDOW.search(words):
         return _period(this[1], this[2])
     if "weekly" in words or "每周" in words:  # Zhipu's "Weekly/Monthly Limit Exhausted" says neither

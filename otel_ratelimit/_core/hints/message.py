@@ -20,7 +20,7 @@ MAX_TEXT = 4096
 _MAX_CANDIDATES = 48
 """Numbers of one text that are tried: bounds the work on a text made of nothing but numbers."""
 
-_BEFORE, _BEHIND = 80, 48
+_BEFORE, _BEHIND = 64, 48
 """Characters of context before and behind a candidate; the longest real phrase ("you may retry your request
 after approximately") has 50."""
 

@@ -45,8 +45,8 @@ _OVER = re.compile(rf"exceed\w{{0,3}}:?\s{_NUMBER}\s?>\s?{_NUMBER}")
 _FRACTION = re.compile(
     rf"(?:actual/limit\)?|limit(?: is)? (?:reached|exceeded)|limit:|used)[\s:(]{{0,4}}"
     rf"{_NUMBER}\s?(?:/|of|out of)\s?(?:your\s|the\s)?{_NUMBER}{_TIME_UNIT}"
-    rf"|(?<![\d./]){_NUMBER}\s?/\s?{_NUMBER}\s(?:{_NOUN}\s)?used"
 )
+_FRACTION_USED = re.compile(rf"(?<![\d./]){_NUMBER}\s?/\s?{_NUMBER}\s(?:{_NOUN}\s)?used")
 _USED = re.compile(rf"\b(?:used|(?:current|actual)(?:\s(?:usage|rpm|tpm|rate|value))?|usage){_IS}{_NUMBER}{_TIME_UNIT}")
 _REQUESTED = re.compile(
     rf"\b(?:requested(?:\s(?:tokens|up to|about|approximately))?|request (?:of|needs|requires)){_IS}{_NUMBER}{_TIME_UNIT}"
@@ -78,10 +78,9 @@ def find_amounts(lower: str) -> Amounts:
     if "used" in lower or "curren" in lower or "usage" in lower or "actual" in lower:
         used = _value(_USED.search(lower), 1)
     if limit is None and ("/" in lower or " of " in lower):
-        found = _FRACTION.search(lower)
-        first = 1 if found and found[1] else 5
-        if found and _value(found, first + 2):  # "(0/0 used)" is how MiniMax says nothing
-            used, limit = _value(found, first), _value(found, first + 2)
+        found = _FRACTION.search(lower) or (_FRACTION_USED.search(lower) if "used" in lower else None)
+        if found and _value(found, 3):  # "(0/0 used)" is how MiniMax says nothing
+            used, limit = _value(found, 1), _value(found, 3)
     if "request" in lower:
         requested = _value(_REQUESTED.search(lower), 1)
     return Amounts(limit, used, requested)
