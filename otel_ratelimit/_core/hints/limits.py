@@ -8,7 +8,7 @@ ledger, and no clock: a date is measured from ``now``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +25,7 @@ MAX_LIMIT = 1e15
 _READ_KINDS = frozenset({"requests", "tokens", "input_tokens", "output_tokens", "images", "concurrency"})
 
 
-class LimitReading(NamedTuple):  # quicker to make than a frozen dataclass, and made on each response
+class LimitReading(NamedTuple):
     """One limit, as one response described it.
 
     Attributes:
@@ -62,13 +62,25 @@ def read_limits(headers: object, *, now: float | None = None) -> tuple[LimitRead
         return ()
 
 
+class Readings:
+    """The same, read only when somebody looks: while no limit is near, most answers tell nothing that matters."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: object) -> None:
+        self._headers = headers
+
+    def __iter__(self) -> Iterator[LimitReading]:
+        return iter(read_limits(self._headers))
+
+
 def _read(headers: object, now: float | None) -> tuple[LimitReading, ...]:
     found: dict[int, _Parts] = {}
     ietf = False
-    slot_of = _SLOTS.get
+    known = _SLOTS.get
     for raw_name, raw_value in _raw_items(headers):
-        slot = slot_of(raw_name, _UNKNOWN)
-        if slot is _UNKNOWN:
+        slot = known(raw_name, _NEW)
+        if slot is _NEW:
             slot = _learn(raw_name)
         if slot is None:
             continue
@@ -108,10 +120,10 @@ _Parts = list[Any]
 _INDEX = {"limit": 0, "remaining": 1, "reset": 2}
 _MAX_SLOTS = 4096
 """Names remembered. Servers send some fifty; a hostile one must not fill memory."""
-_UNKNOWN: Final[_Slot] = (0, 0, None)
-"""Stands for a name that was not seen yet; told by identity."""
 _SLOTS: dict[object, _Slot | None] = {}
 _BUCKETS: dict[tuple[str, ...], int] = {}
+_NEW: Final[_Slot] = (-2, 0, None)
+"""Stands for a name that was never seen."""
 
 
 def _learn(raw_name: object) -> _Slot | None:
