@@ -302,7 +302,9 @@ class Session:
         taken_over = getattr(error, "status_code", None) in openai_sdk.OURS and not self._bypass
         if self._degraded or not taken_over or self._sdk_retries >= self.max_retries:
             return _DELIVER
-        self._failure = openai_sdk.read_failure(error)
+        # By hand: what failed may be the reading of the error.
+        response = getattr(error, "response", None)
+        self._failure = Failure(None, getattr(error, "status_code", None), type(error).__name__, {}, None, response)
         self._degraded = self._bypass = self._backing_off = True
         return BackOff()
 
