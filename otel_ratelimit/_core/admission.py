@@ -15,6 +15,7 @@ The life of a ticket: ``enter`` -> (``check`` until it answers None) -> send -> 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -54,7 +55,6 @@ class Admission:
 
     Attributes:
         cause: what was handed to the ``settle`` that last closed a gate, None before; for span links.
-        limits: what is known of the server.
     """
 
     __slots__ = ("_limits", "_now", "_number", "_queue", "_random", "_wakes", "cause")
@@ -102,6 +102,26 @@ class Admission:
         ticket.collected = ticket.state == IN_FLIGHT
         return ticket
 
+    def watch(self, now: float, cost: Cost, priority: Priority) -> tuple[Ticket, float]:
+        """A call that goes at once, whatever the limits say; what it takes is counted all the same.
+
+        Returns its ticket, in flight, and for how many seconds it would have been held: 0 if it fits now, and also where only
+        the next answer can tell.
+        """
+        self._arrive(now)
+        self._number = number = self._number + 1
+        ticket = Ticket(cost, priority, number)
+        ticket.state = IN_FLIGHT
+        limits = self._limits
+        if limits.reserve_calmly(ticket, now):
+            return ticket, 0.0
+        needs = limits.needs(cost)
+        at = limits.when(needs, None, now)
+        held = at - now if at < math.inf else 0.0
+        ticket.forced = held > 0
+        limits.reserve(ticket, needs, now)
+        return ticket, held
+
     def check(self, ticket: Ticket, now: float) -> float | None:
         """None if the call is admitted; else the time before which asking again is pointless, unless woken earlier."""
         if ticket.state == WAITING:
@@ -129,7 +149,8 @@ class Admission:
         """An attempt was answered, or failed: learns from it and frees its place in flight.
 
         Args:
-            ticket: of the call; must be admitted, otherwise nothing happens.
+            ticket: of the call; must be admitted, otherwise nothing happens. (A throttle may also come late, when the
+            attempt was settled as a success: inside of the stream that it answered with.)
             now: the present.
             readings: what the response's headers said of limits.
             throttle: the refusal, if it was one.
@@ -138,11 +159,12 @@ class Admission:
             slow_down: the refusal's code was ``slow_down``: traffic grew too fast.
             cause: opaque; kept as :attr:`cause` if this answer closes a gate.
         """
-        if ticket.state != IN_FLIGHT:
-            return
-        ticket.state = SETTLED
         limits = self._limits
-        limits.gates.in_flight -= 1
+        if ticket.state == IN_FLIGHT:
+            ticket.state = SETTLED
+            limits.gates.in_flight -= 1
+        elif ticket.state != SETTLED or throttle is None:
+            return
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)

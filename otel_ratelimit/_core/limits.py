@@ -19,6 +19,7 @@ from otel_ratelimit._core.gates import Gates
 from otel_ratelimit._core.ledger import MARGIN_CAP
 from otel_ratelimit._core.queue import Needs, Ticket
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._core.trust import Trust
 
 CALM: Final = 0.5
 """Share of a ledger above which nothing is near."""
@@ -40,13 +41,6 @@ PATIENCE: Final = 60.0
 raised, quotas bought, and a client that believes an old word for hours fails calls that the server would have served. It
 costs a refusal a minute at most, and the one who is refused has the server's own answer at once."""
 
-SURPRISES: Final = 4.0
-"""Generations of requests in a row, each let go because the ledgers had room and refused all the same, after which they are
-not believed alone: the pacer, which needs no model, holds beside them until they have been right for as long."""
-
-RIGHT_CALLS: Final = 8.0
-"""Calls served that make up for one surprise."""
-
 MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
@@ -63,13 +57,13 @@ class Limits:
         tariff: how the server charges for tokens.
         book: the ledgers.
         gates: what is no ledger; counts the calls.
+        trust: whether the ledgers are believed alone.
         spent: what was reserved of each unit, ever.
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
     __slots__ = (
-        "_last_at", "_looked_at", "_oversized_at", "_quickest", "_surprised", "_surprises", "book", "calm", "gates", "spent",
-        "tariff",
+        "_last_at", "_looked_at", "_oversized_at", "_quickest", "book", "calm", "gates", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -82,8 +76,7 @@ class Limits:
         self._last_at = -math.inf
         self._looked_at = -math.inf
         self._quickest = math.inf
-        self._surprises = 0.0
-        self._surprised = -1
+        self.trust = Trust()
 
     # --- may it go, and when ------------------------------------------------------------------------------------------
 
@@ -258,8 +251,8 @@ class Limits:
                 entry.ledger.pass_over(typical, stray, stray / self.tariff.certainty)
         if used is not None and 0 < used < math.inf:
             self._take_usage(ticket, used)
-        if self._surprises:
-            self._trust(ticket)
+        if self.trust.tried and self.trust.right(ticket.sent):
+            self.gates.pacer.on = False
         if self.gates.gated:
             self.gates.served(ticket.sent, now, waiting=waiting)
 
@@ -372,29 +365,18 @@ class Limits:
         ticket.ignores_reset = False
         if slow_down:
             self.gates.slow_down(ticket.sent, now)
-        elif throttle.kind in ("overload", "concurrency"):
+            return
+        if throttle.kind in ("overload", "concurrency"):
             self.gates.overloaded(ticket.sent)
-        elif any(entry.short for entry in told) and not self._surprised_again(ticket):
-            # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
-            ticket.ignores_reset = throttle.source == "x-ratelimit-reset"
-        else:
+            return
+        # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
+        explained = any(entry.short for entry in told)
+        ticket.ignores_reset = explained and throttle.source == "x-ratelimit-reset"
+        had_room = not ticket.forced and (ticket.levels is None or bool(ticket.levels))
+        if not explained or (had_room and self.trust.surprised(ticket.sent, self.gates.sent)):
+            delay = None if ticket.ignores_reset else throttle.delay
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
-            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay, alone=not waiting)
-
-    def _surprised_again(self, ticket: Ticket) -> bool:
-        """Whether the ledgers, which had room for the call, have been wrong too often of late to be believed alone."""
-        if ticket.sent > self._surprised and (ticket.levels or ticket.levels is None):
-            self._surprises += 1.0
-            self._surprised = self.gates.sent
-        return self._surprises > SURPRISES
-
-    def _trust(self, ticket: Ticket) -> None:
-        """A call was served as the ledgers had it."""
-        if ticket.sent > self._surprised:
-            mistrusted = self._surprises > SURPRISES
-            self._surprises = max(self._surprises - 1.0 / RIGHT_CALLS, 0.0)
-            if mistrusted and self._surprises <= SURPRISES:
-                pass
+            self.gates.refused(ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting)
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""

@@ -1,4 +1,4 @@
-"""The wrappers on the SDK's seams, their installation and removal.
+"""The wrapt wrappers on the SDK's seams, their installation and removal.
 
 Each wrapper belongs to one ``Hooks`` object, and goes passive with it: the SDK, or a wrapper above ours, may have kept a
 reference that outlives the removal.
@@ -6,18 +6,19 @@ reference that outlives the removal.
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from otel_ratelimit import _guard
-from otel_ratelimit._drivers import aio, openai_sdk, sync
-from otel_ratelimit._drivers.runtime import Runtime
-from otel_ratelimit._drivers.scope import block_policy
-from otel_ratelimit._drivers.session import Session, current
+import wrapt
 
-Function = Any
+from otel_ratelimit import _guard
+from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
+from otel_ratelimit._drivers.runtime import Runtime
+from otel_ratelimit._drivers.scope import block_policy, current
+from otel_ratelimit._drivers.session import Session
+
+Wrapped = Callable[..., Any]
 Arguments = tuple[Any, ...]
 Keywords = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ class Hooks:
             if (owner, name) in standing:
                 continue
             original = owner.__dict__[name]
-            wrapper = self._wrapper_for(owner, name)
+            wrapper = wrapt.FunctionWrapper(original, self._wrapper_for(owner, name))
             setattr(owner, name, wrapper)
             self._installed.append((owner, name, wrapper, original))
 
@@ -72,42 +73,30 @@ class Hooks:
             owner.__dict__.get(name) is wrapper for owner, name, wrapper, _ in self._installed
         )
 
-    def _wrapper_for(self, owner: type, name: str) -> Function:
-        """A plain function around the one that stands there, which stays bound as it was: it may be somebody else's
-        wrapper, that has to be told its instance."""
-        original = owner.__dict__[name]
-        asynchronous = inspect.iscoroutinefunction(original)
-        factory = {
+    def _wrapper_for(self, owner: type, name: str) -> Callable[..., Any]:
+        function = owner.__dict__[name]
+        asynchronous = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        return {
             "request": self._request_async if asynchronous else self._request,
             "_process_response": self._process_response,
             "_sleep_for_retry": self._sleep_for_retry_async if asynchronous else self._sleep_for_retry,
             "_should_retry": self._should_retry,
             "_build_request": self._build_request,
+            "__stream__": self._stream_async if asynchronous else self._stream,
         }[name]
-        return functools.wraps(original)(factory(original))
 
-    # --- the wrappers: each a factory, given the function that stood there ------------------------------------------
+    # --- request: where a call begins and ends ----------------------------------------------------------------------
 
-    def _request(self, original: Function) -> Function:
-        def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            session = self._open(client, args, kwargs)
-            wrapped = original.__get__(client)
-            return wrapped(*args, **kwargs) if session is None else sync.request(session, wrapped, args, kwargs)
+    def _request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = self._open(wrapped, instance, args, kwargs)
+        return wrapped(*args, **kwargs) if session is None else sync.request(session, wrapped, args, kwargs)
 
-        return request
+    def _request_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = self._open(wrapped, instance, args, kwargs)
+        return wrapped(*args, **kwargs) if session is None else aio.request(session, wrapped, args, kwargs)
 
-    def _request_async(self, original: Function) -> Function:
-        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            session = self._open(client, args, kwargs)
-            wrapped = original.__get__(client)
-            if session is None:
-                return await wrapped(*args, **kwargs)
-            return await aio.request(session, wrapped, args, kwargs)
-
-        return request
-
-    @_guard.contained("open", lambda _self, _client, _args, _kwargs: None)
-    def _open(self, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:
+    @_guard.contained("open", lambda _self, _wrapped, _client, _args, _kwargs: None)
+    def _open(self, wrapped: Wrapped, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:
         """A session for this call, or None where it is to pass untouched."""
         runtime = self.runtime
         if runtime is None:
@@ -118,59 +107,68 @@ class Hooks:
         if runtime.on_first_call is not None:
             runtime.first_call()
         options = args[1] if len(args) > 1 else kwargs["options"]
+        if openai_sdk.asks_for_stream(options, kwargs):
+            return streams.StreamSession(runtime, policy, client, options, (wrapped, args, kwargs))
         return Session(runtime, policy, client, options)
 
-    def _build_request(self, original: Function) -> Function:
-        def _build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            session = current.get()
-            if session is not None and session.client is client:
-                options = args[0] if args else kwargs["options"]
-                kwargs["retries_taken"] = session.attempt_began(kwargs.get("retries_taken", 0), options)
-            return original.__get__(client)(*args, **kwargs)
+    # --- streams, which are read after a call's end ----------------------------------------------------------------------
 
-        return _build_request
+    def _stream(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read(opening)
 
-    def _process_response(self, original: Function) -> Function:
-        def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
-            session = current.get()
-            if session is not None and session.client is client:
-                kwargs["retries_taken"] = session.answered(kwargs["response"], kwargs.get("retries_taken", 0))
-            return original.__get__(client)(*args, **kwargs)
+    def _stream_async(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read_async(opening)
 
-        return _process_response
+    @_guard.contained("open", lambda _self, _stream, _wrapped: None)
+    def _opening(self, stream: Any, wrapped: Wrapped) -> streams.Opening | None:
+        """What watches over this stream; None for one of no call of ours, and for the answer to another attempt of one."""
+        session = openai_sdk.attached(stream) if self.runtime is not None else None
+        if session is None or session.claimed:
+            return None
+        session.claimed = True
+        return streams.Opening(session, stream, wrapped)
 
-    def _should_retry(self, original: Function) -> Function:
-        def _should_retry(client: Any, *args: Any, **kwargs: Any) -> Any:
-            session = current.get()
-            if session is None or session.client is not client:
-                return original.__get__(client)(*args, **kwargs)
-            response = args[0] if args else kwargs["response"]
-            return False if session.takes_over(response) else original.__get__(client)(*args, **kwargs)
+    # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 
-        return _should_retry
+    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        session = current.get()
+        if session is not None and session.client is instance:
+            options = args[0] if args else kwargs["options"]
+            kwargs["retries_taken"] = session.attempt_began(kwargs.get("retries_taken", 0), options)
+        return wrapped(*args, **kwargs)
 
-    def _sleep_for_retry(self, original: Function) -> Function:
-        def _sleep_for_retry(client: Any, *args: Any, **kwargs: Any) -> Any:
-            wrapped = original.__get__(client)
-            session = current.get()
-            if session is None or session.client is not client:
-                return wrapped(*args, **kwargs)
-            session.backoff_began(kwargs.get("response"))
-            result = wrapped(*args, **kwargs)
-            session.backoff_ended()
-            return result
+    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        session = current.get()
+        if session is not None and session.client is instance:
+            response = kwargs["response"]
+            kwargs["retries_taken"] = session.answered(response, kwargs.get("retries_taken", 0))
+            if isinstance(session, streams.StreamSession):
+                session.attach(response)
+        return wrapped(*args, **kwargs)
 
-        return _sleep_for_retry
+    def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        response = args[0] if args else kwargs["response"]
+        return False if session.takes_over(response) else wrapped(*args, **kwargs)
 
-    def _sleep_for_retry_async(self, original: Function) -> Function:
-        async def _sleep_for_retry(client: Any, *args: Any, **kwargs: Any) -> Any:
-            wrapped = original.__get__(client)
-            session = current.get()
-            if session is None or session.client is not client:
-                return await wrapped(*args, **kwargs)
-            session.backoff_began(kwargs.get("response"))
-            result = await wrapped(*args, **kwargs)
-            session.backoff_ended()
-            return result
+    def _sleep_for_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return wrapped(*args, **kwargs)
+        session.backoff_began(kwargs.get("response"))
+        result = wrapped(*args, **kwargs)
+        session.backoff_ended()
+        return result
 
-        return _sleep_for_retry
+    async def _sleep_for_retry_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        session = current.get()
+        if session is None or session.client is not instance:
+            return await wrapped(*args, **kwargs)
+        session.backoff_began(kwargs.get("response"))
+        result = await wrapped(*args, **kwargs)
+        session.backoff_ended()
+        return result

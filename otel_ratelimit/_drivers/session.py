@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextvars import ContextVar, Token
 from typing import Any, Final
 
 from otel_ratelimit import _guard
@@ -49,22 +48,6 @@ Step = Sleep | Send | BackOff | Deliver | GiveUp
 _SEND: Final = Send(None)
 _DELIVER: Final = Deliver()
 _ADMITTED: Final = Admitted()
-
-current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
-"""The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
-
-
-def enter(session: Session) -> Token[Session | None]:
-    """Make the session the current one of this context."""
-    return current.set(session)
-
-
-def leave(token: Token[Session | None]) -> None:
-    """Undo ``enter``."""
-    try:
-        current.reset(token)
-    except ValueError:  # a coroutine that is driven by hand may end in another context than it began in
-        current.set(None)
 
 
 class Session:
@@ -358,7 +341,7 @@ class Session:
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
-        self._traced().throttled(throttle, failure.status, now - self._attempt_began)
+        self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
 
     def _note_observed(self, response: Any) -> None:

@@ -7,15 +7,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.session import Session, enter, leave
+from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.session import Session, Step
 
 
-def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Carry one call of ``SyncAPIClient.request`` to its end."""
+def request(
+    session: Session,
+    wrapped: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    step: Step | None = None,
+    error: Exception | None = None,
+) -> Any:
+    """Carry one call of ``SyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
     token = enter(session)
-    error: Exception | None = None
     try:
-        step = session.start()
+        step = session.start() if step is None else step
         while True:
             if isinstance(step, Send):
                 if step.reason is not None:

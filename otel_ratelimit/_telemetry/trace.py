@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextvars import Token
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -35,6 +35,7 @@ class CallTrace:
         instruments: where spans and points go.
         subject: what the call is about.
         age: seconds since the call began; its span is dated back by as much.
+        parent: the context that the call was made in; None for the present one.
     """
 
     __slots__ = (
@@ -52,16 +53,15 @@ class CallTrace:
         "throttles",
     )
 
-    def __init__(self, instruments: Instruments, subject: SubjectAttributes, age: float) -> None:
+    def __init__(
+        self, instruments: Instruments, subject: SubjectAttributes, age: float, parent: Context | None = None
+    ) -> None:
         self._instruments = instruments
         self._subject = subject
         self._root = _started(
             instruments.tracer,
             _span_name(names.SPAN_CALL, subject.subject.operation, subject.subject.model),
-            None,
-            subject.span,
-            (),
-            _ago(age),
+            {"context": parent, "attributes": subject.span, "start_time": _ago(age)},
         )
         self._root_context: Context = set_span_in_context(self._root)
         self._open_wait: tuple[Span, Attributes] | None = None
@@ -73,14 +73,14 @@ class CallTrace:
         self.finished = False
         self.last_throttle: SpanContext | None = None
 
-    def throttled(self, throttle: Throttle, status: int, age: float) -> None:
+    def throttled(self, throttle: Throttle, status: int, error_type: str, age: float) -> None:
         """A response asked to slow down; its request was sent ``age`` seconds ago."""
         self.throttles += 1
         attributes: Attributes = {
             **self._subject.span,
             names.THROTTLED: True,
             names.STATUS_CODE: status,
-            names.ERROR_TYPE: str(status),
+            names.ERROR_TYPE: error_type,
             names.LIMIT_KIND: throttle.kind,
         }
         for name, value in (
@@ -194,7 +194,8 @@ class CallTrace:
 
     def _start(self, name: str, attributes: Attributes, *, age: float = 0.0, links: Sequence[Link] = ()) -> Span:
         name = _span_name(name, self._subject.subject.model)
-        return _started(self._instruments.tracer, name, self._root_context, attributes, links, _ago(age))
+        what = {"context": self._root_context, "attributes": attributes, "links": links, "start_time": _ago(age)}
+        return _started(self._instruments.tracer, name, what)
 
 
 # A processor, an exporter or a meter of the program may raise. Each such fault is contained by itself, so that it costs one
@@ -202,10 +203,8 @@ class CallTrace:
 
 
 @_guard.contained("span", lambda *_: INVALID_SPAN)
-def _started(
-    tracer: Tracer, name: str, context: Context | None, attributes: Attributes, links: Sequence[Link], start: int
-) -> Span:
-    return tracer.start_span(name, context=context, attributes=attributes, links=links, start_time=start)
+def _started(tracer: Tracer, name: str, what: dict[str, Any]) -> Span:
+    return tracer.start_span(name, **what)
 
 
 @_guard.contained("span", lambda _span: None)
