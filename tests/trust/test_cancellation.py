@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import otel_ratelimit
-from otel_ratelimit._drivers.session import current
+from otel_ratelimit._drivers.scope import current
 from tests.drivers.conftest import chat
 from tests.telemetry_probe import Probe
 from tests.trust.in_process import Scripted, asynchronous_client, fail, ok, throttle

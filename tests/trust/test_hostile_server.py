@@ -202,9 +202,9 @@ def test_thousands_of_header_names() -> None:
                 if number % 10 == 0:
                     chat(one)
 
+    tracemalloc.start()
     read(range(300))  # the tables are full by now
     gc.collect()
-    tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     read(range(300, 400))
     gc.collect()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -18,7 +19,7 @@ from otel_ratelimit._core.admission import LONGEST_SLEEP, LOST, Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.hints.limits import LimitReading
 from otel_ratelimit._core.policy import PRIORITIES
-from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, Ticket
+from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, WEIGHTS, Ticket
 from otel_ratelimit._core.throttle import Throttle
 
 LATENCY = 0.05
@@ -130,9 +131,11 @@ class Interplay(RuleBasedStateMachine):
             self.served += 1
         else:
             self.refusals += 1
-            numbers = {"limit": self.limit, "used": self.limit - self.level, "requested": call.tokens}
+            used, limit = self.limit - self.level, self.limit
             delay = math.floor(call.refused * 1000) / 1000
-            throttle = Throttle(delay, "body-message", "tokens", "minute", **(numbers if self.numbers else {}))
+            throttle = Throttle(delay, "body-message", "tokens", "minute")
+            if self.numbers:
+                throttle = replace(throttle, limit=limit, used=used, requested=call.tokens)
             self.admission.settle(
                 call.ticket, self.now, readings=self.readings(), throttle=throttle, succeeded=False, cause=call
             )
@@ -194,7 +197,7 @@ class Interplay(RuleBasedStateMachine):
         """Inside a priority, those that were never throttled wait in the order in which they came."""
         if not hasattr(self, "calls"):
             return
-        for priority in PRIORITIES:
+        for priority in WEIGHTS:
             waiting = [
                 call.ticket.number
                 for call in self.calls

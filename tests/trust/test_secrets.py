@@ -95,7 +95,7 @@ def test_nothing_private_comes_out(
     ) as one, contextlib.redirect_stderr(io.StringIO()) as printed:  # fmt: skip
         for options in ({}, {"max_retries": 0}, {"timeout": 0.0001}):
             try:
-                one.with_options(**options).chat.completions.create(model="gpt-4o", messages=MESSAGES, user=MARK)  # type: ignore[arg-type]
+                one.with_options(**options).chat.completions.create(model="gpt-4o", messages=MESSAGES, user=MARK)
             except openai.OpenAIError as error:
                 emitted += notes(error)
     data = reader.get_metrics_data()
