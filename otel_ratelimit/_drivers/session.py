@@ -70,6 +70,9 @@ class Session:
     _wait_began = 0.0
     _sleep_began = 0.0
     ended = False
+    """Whether telemetry has the call's end."""
+    released = False
+    """Whether nothing is left to give back, so that ``left`` need not be called."""
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
         self.runtime = runtime
@@ -152,6 +155,7 @@ class Session:
         now = self.runtime.clock.monotonic()
         self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
+        self.released = True
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:

@@ -41,14 +41,19 @@ MOST_GROWTH = 200_000
 def serve() -> None:
     """The child: serves until its input ends, then writes its counts."""
     draw = random.Random(1)
-    broken = [Fault.reset(), Fault.truncate(), Fault.reset_after_head(), Reply(status=500)]
-    faults = [*broken, *[throttle_reply(0.3)] * 4]
+    broken: list[Any] = [Fault.reset(), Fault.truncate(), Fault.reset_after_head(), Reply(status=500)]
+    faults: list[Any] = [*broken, *[throttle_reply(0.3)] * 4]
     with ThrottlingServer([Limit("tokens", 60 * RATE, used=55 * RATE)], latency=0.05) as server:
         print(server.base_url, flush=True)
         ended = threading.Event()
 
         def misbehave() -> None:
-            while not ended.wait(2.0):
+            # By count, not by time: a server that breaks whatever comes, however seldom, would rightly get less and less.
+            before = 0
+            while not ended.wait(0.2):
+                if server.counts.requests < before + 40:
+                    continue
+                before = server.counts.requests
                 server.script([draw.choice(faults)])
 
         thread = threading.Thread(target=misbehave)

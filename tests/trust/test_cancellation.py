@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
+import openai
 import pytest
 
 import otel_ratelimit
@@ -127,3 +128,30 @@ def test_an_interrupt_at_every_step_of_a_synchronous_wait(instrumented: Instrume
                 chat(client)
         nothing_left(probe)
     assert {(span.attributes or {})["otel_ratelimit.outcome"] for span in probe.spans("rate_limited")} == {"cancelled"}
+
+
+@pytest.mark.parametrize("flavour", ["sync", "asyncio"])
+def test_a_call_that_gives_up_leaves_the_queue(flavour: str, instrumented: Instrumented) -> None:
+    """Its turn would come too late, or the server says that no wait helps: those behind it do not wait for it."""
+    probe = instrumented(max_wait=0.05)
+    script = (throttle(30.0), ok())
+    options = {"api_key": "test"}
+    if flavour == "sync":
+        from tests.trust.in_process import client as synchronous_client
+
+        with synchronous_client(Scripted(*script), **options) as one:
+            for _ in range(4):
+                with pytest.raises(openai.OpenAIError):
+                    chat(one)
+        nothing_left(probe)
+        return
+
+    async def main() -> None:
+        async with asynchronous_client(Scripted(*script), **options) as one:
+            for _ in range(4):
+                with pytest.raises(openai.OpenAIError):
+                    await chat(one)
+        nothing_left(probe)
+
+    anyio.run(main)
+    assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="queue_budget_exceeded") == 3
