@@ -69,10 +69,8 @@ class Session:
     _degraded = False
     _wait_began = 0.0
     _sleep_began = 0.0
-    ended = False
-    """Whether telemetry has the call's end."""
-    released = False
-    """Whether nothing is left to give back, so that ``left`` need not be called."""
+    ended = False  # telemetry has the call's end
+    released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
         self.runtime = runtime
@@ -88,8 +86,7 @@ class Session:
     @property
     def max_retries(self) -> int:
         """How often the SDK would send again; 0 where the caller wants no retries."""
-        retries: int = self.options.get_max_retries(self.client.max_retries)
-        return retries
+        return int(self.options.get_max_retries(self.client.max_retries))
 
     # --- what the pumps call --------------------------------------------------------------------------------------
 
@@ -366,11 +363,8 @@ class Session:
 
     def _answered_well(self, now: float, result: Any) -> None:
         response = self._response
-        status: int | None = None
-        readings: Iterable[LimitReading] = ()
-        if response is not None:
-            status = response.status_code
-            readings = Readings(response.headers)
+        status = None if response is None else response.status_code
+        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
         self._attempt_ended(now, status, None)
 
