@@ -226,6 +226,6 @@ class Interplay(RuleBasedStateMachine):
 
 
 Interplay.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestInterplay = Interplay.TestCase
