@@ -64,9 +64,9 @@ _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Failure:
-    """An exception of the SDK, read."""
+    """An exception of the SDK, read. Without a ``repr``: headers and body are private, and reprs end in logs."""
 
     kind: FailureReason | None
     status: int | None
