@@ -28,6 +28,7 @@ _SEEDED_THROTTLES: Final = tuple(
 )
 _SEEDED_RETRIES: Final = ("throttle", "server_error", "timeout", "connection")
 _SEEDED_GIVE_UPS: Final = ("budget_exceeded", "quota", "request_too_large", "retries_disabled", "queue_budget_exceeded")
+_SEEDED_STORE_ERRORS: Final = ("timeout", "connection", "response")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,9 @@ class Instruments:
         self.waiting: Final = meter.create_up_down_counter(
             names.WAITING, names.UNIT_REQUEST, "Calls that are waiting now."
         )
+        self.store_errors: Final = meter.create_counter(
+            names.STORE_ERRORS, names.UNIT_ERROR, "Exchanges with the shared store that failed."
+        )
         for name, unit, kind, field, what in (
             (names.TOKENS_LIMIT, names.UNIT_TOKEN, "tokens", "limit", "Tokens that the limit allows in its window."),
             (names.TOKENS_REMAINING, names.UNIT_TOKEN, "tokens", "remaining", "Tokens left, as last known."),
@@ -142,6 +146,15 @@ class Instruments:
             (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", "remaining", "Requests left, as last known."),
         ):
             meter.create_observable_gauge(name, [_observer(levels, kind, field)], unit, what)
+
+    def seed_store(self) -> None:
+        """Start the counter of the store's failures at 0; only where there is a store that can fail."""
+        for kind in _SEEDED_STORE_ERRORS:
+            self.store_errors.add(0, {names.ERROR_TYPE: kind}, Context())
+
+    def store_failed(self, kind: str) -> None:
+        """An exchange with the store failed."""
+        self.store_errors.add(1, {names.ERROR_TYPE: kind}, Context())
 
     def seed(self, subject: SubjectAttributes) -> None:
         """Start the counters of a subject at 0, in no context: an exemplar of nothing would take a real one's place."""

@@ -7,6 +7,7 @@ call's start. Spans and counters are written by the same line of code, so that t
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from contextvars import Token
@@ -14,7 +15,7 @@ from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from otel_ratelimit._core.events import CallOutcome, GiveUpReason, RetryReason, WaitReason
 from otel_ratelimit._core.throttle import Throttle
@@ -24,6 +25,7 @@ from otel_ratelimit._telemetry.instruments import Attributes, Instruments, Subje
 _log: Final = logging.getLogger("otel_ratelimit")
 
 _NANOSECONDS: Final = 1_000_000_000
+_CAUSE: Final = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class CallTrace:
@@ -193,6 +195,22 @@ class CallTrace:
             links=links,
             start_time=_ago(age),
         )
+
+
+def encode_cause(cause: object) -> str:
+    """A span context as text, to be linked to from another process: trace, span, flags (W3C Trace Context, without version)."""
+    if not isinstance(cause, SpanContext) or not cause.is_valid:
+        return ""
+    return f"{cause.trace_id:032x}-{cause.span_id:016x}-{int(cause.trace_flags):02x}"
+
+
+def decode_cause(text: str) -> SpanContext | None:
+    """The other way round; None if it is none."""
+    if _CAUSE.match(text) is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in text.split("-"))
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return context if context.is_valid else None
 
 
 def _span_name(*parts: str | None) -> str:
