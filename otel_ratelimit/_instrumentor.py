@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
     from otel_ratelimit._drivers.runtime import Clock
     from otel_ratelimit._stores.memory import MemoryStore
-    from otel_ratelimit._telemetry.instruments import Instruments
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -59,8 +58,9 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         if self._hooks is None:
             type(self)._hooks = Hooks()
         assert self._hooks is not None
-        instruments = Instruments(tracer_provider, meter_provider, lambda: store.levels())
-        store = _open_store(policy, clock, instruments, lenient=kwargs.get("policy") is None)
+        store = _open_store(policy, clock, lenient=kwargs.get("policy") is None)
+        instruments = Instruments(tracer_provider, meter_provider, store.levels)
+        store.count_failures(instruments.store_failed)
         try:
             self._hooks.install(Runtime(policy, store, instruments, clock, on_first_call))
         except UnsupportedSDKError as error:
@@ -74,7 +74,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
                 runtime.store.close()
 
 
-def _open_store(policy: Policy, clock: Clock, instruments: Instruments, *, lenient: bool) -> MemoryStore:
+def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
     """Where the policy says that shared state lives; nothing is connected to yet. Where nobody can catch an error
     (``lenient``) it is logged, and the memory of this process is used."""
     from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
@@ -93,7 +93,6 @@ def _open_store(policy: Policy, clock: Clock, instruments: Instruments, *, lenie
         return MemoryStore(clock.random)
     from otel_ratelimit._telemetry.trace import decode_cause, encode_cause  # noqa: PLC0415
 
-    instruments.seed_store()
     return RedisStore(
         policy.store,
         clock.random,
@@ -101,7 +100,6 @@ def _open_store(policy: Policy, clock: Clock, instruments: Instruments, *, lenie
         settings=settings_of(policy),
         encode=encode_cause,
         decode=decode_cause,
-        count=instruments.store_failed,
     )
 
 

@@ -51,8 +51,8 @@ class Ticket:
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("arrived", "collected", "cost", "exact", "ignores_reset", "lease", "levels", "mark", "needs", "not_before", "number",
-                 "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
+    __slots__ = ("arrived", "collected", "cost", "exact", "ignores_reset", "lease", "levels", "mark", "needs", "not_before",
+                 "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost

@@ -94,7 +94,9 @@ def parse_store(url: object) -> StoreAddress | None:
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
         raise ValueError("it names no service after the sentinels")
-    return StoreAddress("sentinel", "", hosts, unquote(service), _database(database), user, password, tls, query, prefix)
+    return StoreAddress(
+        "sentinel", "", hosts, unquote(service), _database(database), user, password, tls, query, prefix
+    )
 
 
 def _single(parts: SplitResult, query: dict[str, str], prefix: str) -> StoreAddress:

@@ -71,6 +71,9 @@ class MemoryStore:
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.digest()
 
+    def count_failures(self, count: Callable[[str, int], object]) -> None:
+        """Have ``count`` called with the kind of each failure of the store, and how many; memory never fails."""
+
     def close(self) -> None:
         """The hooks are gone; what is still under way goes on."""
 

@@ -12,10 +12,10 @@ import weakref
 from collections.abc import Callable
 
 from otel_ratelimit._core.admission import Admission
-from otel_ratelimit._core.lease import FleetAdmission
+from otel_ratelimit._core.fleet import FleetAdmission
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._stores.memory import Account, MemoryStore
-from otel_ratelimit._stores.redis_client import Script, payer_of
+from otel_ratelimit._stores.redis_client import FAILURE_KINDS, Script, payer_of
 from otel_ratelimit._stores.redis_courier import Courier
 
 
@@ -33,7 +33,6 @@ class RedisStore(MemoryStore):
         clock: monotonic seconds, the one that calls are timed with.
         settings: see :func:`settings_of`.
         encode, decode: see ``FleetAdmission``.
-        count: called with the kind of each failed exchange (``timeout``, ``connection``, ``response``, ``internal``).
     """
 
     def __init__(
@@ -45,14 +44,13 @@ class RedisStore(MemoryStore):
         settings: str,
         encode: Callable[[object], str],
         decode: Callable[[str], object],
-        count: Callable[[str], object],
     ) -> None:
         self._script = Script(url)
         self._clock = clock
         self._settings = settings
         self._encode = encode
         self._decode = decode
-        self._count = count
+        self._count: Callable[[str, int], object] = lambda _kind, _times: None
         super().__init__(random)
         self._courier = self._new_courier()
         close = weakref.WeakMethod(self.close)
@@ -61,13 +59,19 @@ class RedisStore(MemoryStore):
     def payer(self, credential: object, *others: str) -> bytes:
         return payer_of(credential, *others)
 
+    def count_failures(self, count: Callable[[str, int], object]) -> None:
+        self._count = count
+        for kind in FAILURE_KINDS:
+            count(kind, 0)
+
     def close(self) -> None:
         self._courier.stop()
 
     def _new_courier(self) -> Courier:
         # Another process after a fork: a name of its own, and no thread yet.
         return Courier(
-            self, self._script, secrets.token_hex(8), clock=self._clock, random=self._random, count=self._count
+            self, self._script, secrets.token_hex(8), clock=self._clock, random=self._random,
+            count=lambda kind: self._count(kind, 1),
         )  # fmt: skip
 
     def _forget(self) -> None:

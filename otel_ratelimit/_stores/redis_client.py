@@ -21,7 +21,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import redis
 import redis.backoff
@@ -35,6 +35,7 @@ from otel_ratelimit._core.store_url import StoreAddress, parse_store
 from otel_ratelimit._stores.memory import Account
 
 FailureKind = Literal["timeout", "connection", "response", "internal"]
+FAILURE_KINDS: Final[tuple[FailureKind, ...]] = get_args(FailureKind)
 
 VERSION: Final = 1
 """Of what the keys hold and what report and answer look like."""
@@ -89,7 +90,13 @@ class Script:
         """
         if self._client is None:
             self._client = connect(self._address)
-        arguments = (len(keys), *keys, process, json.dumps(report, separators=(",", ":")), "" if now is None else repr(now))
+        arguments = (
+            len(keys),
+            *keys,
+            process,
+            json.dumps(report, separators=(",", ":")),
+            "" if now is None else repr(now),
+        )
         try:
             answer = self._client.evalsha(self._sha, *arguments)
         except redis.exceptions.NoScriptError:
@@ -126,7 +133,7 @@ def connect(address: StoreAddress) -> Any:
         own = {
             name: address.options.get(f"sentinel_{name}", login[name]) for name in ("username", "password")
         }  # without passwords of their own the sentinels are asked with the one in the URL only if they want one
-        guards = redis.sentinel.Sentinel(
+        guards: Any = _untyped(redis.sentinel.Sentinel)(
             list(address.hosts),
             sentinel_kwargs={**common, **{name: value for name, value in own.items() if value}},
             **common,
@@ -135,8 +142,14 @@ def connect(address: StoreAddress) -> Any:
             retry=once,
         )
         return guards.master_for(address.service)
-    nodes = [redis.cluster.ClusterNode(host, port) for host, port in address.hosts]
+    node = _untyped(redis.cluster.ClusterNode)
+    nodes = [node(host, port) for host, port in address.hosts]
     return redis.cluster.RedisCluster(startup_nodes=nodes, **common, **login, retry=once)
+
+
+def _untyped(function: Any) -> Any:
+    """A part of redis-py that has no types."""
+    return function
 
 
 def kind_of(error: Exception) -> FailureKind:

@@ -3,8 +3,8 @@
 Owns the thread, the connection's ups and downs, and the order of exchanges. Decides nothing about limits. No call ever waits for
 this thread for longer than ``_core.lease.BOUND``, whatever happens to it: that rule is in the admission.
 
-While Redis cannot be reached every admission is told so, and goes on alone; the first failure of an outage is one warning, every one is
-counted; then it is tried again, after 0.1 s at first and every five seconds in the end.
+While Redis cannot be reached every admission is told so, and goes on alone; the first failure of an outage is one warning,
+every one is counted; then it is tried again, after 0.1 s at first and every five seconds in the end.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from otel_ratelimit import _guard
-from otel_ratelimit._core.lease import FleetAdmission
+from otel_ratelimit._core.fleet import FleetAdmission
 from otel_ratelimit._stores.memory import Account, MemoryStore, wake_all
-
-if TYPE_CHECKING:
-    from otel_ratelimit._stores.redis_client import Script
+from otel_ratelimit._stores.redis_client import Script, kind_of
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -217,8 +215,6 @@ class Courier:
             _log.info("limits are shared through Redis again")
 
     def _failed(self, error: Exception) -> None:
-        from otel_ratelimit._stores.redis_client import kind_of  # noqa: PLC0415 - redis-py is an extra
-
         kind = kind_of(error)
         now = self._clock()
         if not self._down and (self._warned_at is None or now - self._warned_at > WARN_AGAIN):

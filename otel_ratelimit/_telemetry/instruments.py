@@ -28,7 +28,6 @@ _SEEDED_THROTTLES: Final = tuple(
 )
 _SEEDED_RETRIES: Final = ("throttle", "server_error", "timeout", "connection")
 _SEEDED_GIVE_UPS: Final = ("budget_exceeded", "quota", "request_too_large", "retries_disabled", "queue_budget_exceeded")
-_SEEDED_STORE_ERRORS: Final = ("timeout", "connection", "response")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +146,9 @@ class Instruments:
         ):
             meter.create_observable_gauge(name, [_observer(levels, kind, field)], unit, what)
 
-    def seed_store(self) -> None:
-        """Start the counter of the store's failures at 0; only where there is a store that can fail."""
-        for kind in _SEEDED_STORE_ERRORS:
-            self.store_errors.add(0, {names.ERROR_TYPE: kind}, Context())
-
-    def store_failed(self, kind: str) -> None:
-        """An exchange with the store failed."""
-        self.store_errors.add(1, {names.ERROR_TYPE: kind}, Context())
+    def store_failed(self, kind: str, times: int) -> None:
+        """So many exchanges with the store failed in this way; 0 times to start the series."""
+        self.store_errors.add(times, {names.ERROR_TYPE: kind}, Context())
 
     def seed(self, subject: SubjectAttributes) -> None:
         """Start the counters of a subject at 0, in no context: an exemplar of nothing would take a real one's place."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_ratelimit._core.admission import Admission
-from otel_ratelimit._core.lease import BOUND, FleetAdmission
+from otel_ratelimit._core.fleet import FleetAdmission
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
 from tests.benchmarks.simulation.server import Server
@@ -185,6 +185,3 @@ class Fleet(World):
             "exchanges": sum(process.exchanges for process in self.processes) / calls,
             "script_us": 1e6 * self.redis_seconds / max(self.redis_calls, 1),
         }
-
-
-__all__ = ["BOUND", "Fleet", "Process"]
