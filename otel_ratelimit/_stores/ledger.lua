@@ -155,10 +155,11 @@ local function heard(name, said)
     ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit, MOST_MARGIN * ledger.capacity)
   end
   if sent <= ledger.said + 1e-4 then return false end
+  local resized = ledger.limit ~= limit
   ledger.limit, ledger.rate, ledger.capacity = limit, rate, said.capacity
   ledger.drain = math.min(ledger.drain, MOST_DRAIN * rate)
   local elapsed = sent - ledger.at
-  if ledger.full < 0 and elapsed > 0 and said.told < limit then
+  if not resized and ledger.full < 0 and elapsed > 0 and said.told < limit then
     local found = (ledger.level + elapsed * rate - said.told - (mark - ledger.mark)) / elapsed
     ledger.drain = ledger.drain + (found - ledger.drain) * elapsed / (elapsed + DRAIN_TIME)
     ledger.drain = math.min(math.max(ledger.drain, 0), MOST_DRAIN * rate)
@@ -274,9 +275,8 @@ for _ = 1, MOST_GRANTS do
       state.cold_sent = state.cold_sent + 1
     end
     state.last = now
-    for unit = 1, 4 do
-      state.typical[unit] = state.typical[unit] + (need[unit] - state.typical[unit]) * (state.typical[1] == 0 and 1 or 0.05)
-    end
+    local weight = state.typical[1] == 0 and 1 or 0.05
+    for unit = 1, 4 do state.typical[unit] = state.typical[unit] + (need[unit] - state.typical[unit]) * weight end
     state.clock = state.passed[best]
     state.passed[best] = state.passed[best] + 1 / WEIGHTS[best]
     table.remove(theirs.lanes[best], 1)
