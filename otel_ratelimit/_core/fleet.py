@@ -197,6 +197,7 @@ class FleetAdmission(Admission):
 
     def sleeps(self, now: float) -> bool:
         """Whether no call was made for so long that the fleet should be left (and nobody is waiting)."""
+        self._measure(now, self._fleet.spent)
         return not self._queue.size and now - self._active_at > DORMANT
 
     def leave_fleet(self, now: float) -> None:

@@ -61,7 +61,7 @@ class RedisServer:
                 with self.client() as client:
                     client.ping()
                 return
-            except redis.exceptions.ResponseError:
+            except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError):
                 return  # it wants a password: it is there
             except redis.exceptions.ConnectionError:
                 time.sleep(0.02)

@@ -232,6 +232,7 @@ def test_an_idle_process_renews_less_often_and_leaves_in_the_end() -> None:
     """Its next call joins anew, and does not wait."""
     member = Member()
     member.enter(0.0, COST, "normal")
+    assert not member.sleeps(0.0)
     exchange(member, 0.0, answer())
     exchange(member, 1.0, answer())
     assert member.due == pytest.approx(1.0 + HEARTBEAT)
