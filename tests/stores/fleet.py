@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +66,7 @@ def run_fleet(
     latency: float = 0.1,
     tokens: int = 100,
     environment: dict[str, str] | None = None,
-    meanwhile: Callable[[list[subprocess.Popen[str]]], object] | None = None,
+    meanwhile: Callable[[list[int]], object] | None = None,
     timeout: float = 240.0,
 ) -> Result:
     """Run a fleet, half of it sync and half of it async, against one throttling server.
@@ -72,56 +75,55 @@ def run_fleet(
         store: where they share, as a URL.
         calls: of each process.
         workers: of each process; calls at a time.
-        meanwhile: called with the processes once they have begun.
+        meanwhile: called with the processes' ids once they have begun.
         timeout: seconds for all of it.
     """
     deadline = time.monotonic() + timeout
-    server: ThrottlingServer | None = None
-    with ThrottlingServer() as warm_up:
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.stores.worker", json.dumps({
-                    "warm_up": warm_up.base_url,
-                    "flavour": "sync" if number % 2 else "async",
-                    "calls": calls,
-                    "workers": workers,
-                    "tokens": tokens,
-                })],
-                cwd=ROOT,
-                env={**os.environ, "OTEL_RATELIMIT_STORE": store, **(environment or {})},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+    with tempfile.TemporaryDirectory() as directory, ThrottlingServer() as warm_up:
+        plans = [
+            {
+                "flavour": "sync" if number % 2 else "async",
+                "calls": calls,
+                "workers": workers,
+                "tokens": tokens,
+                "output": f"{directory}/{number}",
+            }
             for number in range(processes)
-        ]  # fmt: skip
+        ]
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.stores.worker", warm_up.base_url],
+            cwd=ROOT,
+            env={**os.environ, "OTEL_RATELIMIT_STORE": store, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        children: list[int] = []
+        assert parent.stdin is not None
+        assert parent.stdout is not None
         try:
-            for process in started:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            server = ThrottlingServer(limits, latency=latency)  # its buckets fill from now on
-            server.start()
-            began = time.time()
-            for process in started:
-                assert process.stdin is not None
-                process.stdin.write(server.base_url + "\n")
-                process.stdin.flush()
-            if meanwhile is not None:
-                meanwhile(started)
-            reports = []
-            for process in started:
-                output, _ = process.communicate(timeout=max(deadline - time.monotonic(), 1.0))
-                reports.append(json.loads(output) if process.returncode == 0 else None)
+            assert parent.stdout.readline() == "ready\n"
+            with ThrottlingServer(limits, latency=latency) as server:  # its buckets fill from now on
+                began = time.time()
+                parent.stdin.write(json.dumps({"server": server.base_url, "plans": plans}) + "\n")
+                parent.stdin.flush()
+                children = json.loads(parent.stdout.readline())
+                if meanwhile is not None:
+                    meanwhile(children)
+                parent.wait(max(deadline - time.monotonic(), 1.0))
+                children = []
         finally:
-            for process in started:
-                if process.poll() is None:
-                    process.kill()
-                process.wait(10)
-            if server is not None:
-                server.stop()
-        requests = server.requests
-        first = requests[0].time
-        late = sum(request.status == 429 for request in requests if request.time > first + 1.0)
-        counts = server.counts
-        log = [line for report in reports if report for line in report["log"]]
-        return Result(reports, counts.throttled, late, counts.succeeded, began, log)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            if parent.poll() is None:
+                parent.kill()
+            parent.wait(10)
+            parent.stdin.close()
+            parent.stdout.close()
+        outputs = [Path(str(plan["output"])) for plan in plans]
+        reports = [json.loads(path.read_text()) if path.exists() else None for path in outputs]
+    requests = server.requests
+    late = sum(request.status == 429 for request in requests if request.time > requests[0].time + 1.0)
+    log = [line for report in reports if report for line in report["log"]]
+    return Result(reports, server.counts.throttled, late, server.counts.succeeded, began, log)

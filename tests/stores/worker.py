@@ -1,7 +1,8 @@
-"""One process of a fleet, for tests and benchmarks: ``python -m tests.stores.worker '{"...": ...}'``.
+"""The processes of a fleet, for tests and benchmarks: ``python -m tests.stores.worker WARM_UP_ADDRESS``.
 
-Says "ready" once everything is imported, waits for the address of the server, makes its calls, and prints what came of them as JSON. Real SDK, real
-plugin, told by its environment where the store is.
+Imports everything, instruments, says "ready", and waits for a line with the server's address and a plan for each process. Then it
+forks them all, as a server that loads the program before it forks its workers does; each makes its calls and writes what came of
+them as JSON. Real SDK, real plugin, told by its environment where the store is.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -95,34 +98,53 @@ class Worker:
                 self.finished(began, None)
 
 
-def main() -> None:
-    plan = json.loads(sys.argv[1])
-    log = Log()
-    logging.getLogger("otel_ratelimit").addHandler(log)
-    otel_ratelimit.instrument()
-    # Half of the SDK is imported by the first call only: that one goes elsewhere, and is none of ours.
-    with otel_ratelimit.use(Policy(mode="off")):
-        Worker({**plan, "calls": 1, "workers": 1}).run(plan["warm_up"])
-    print("ready", flush=True)
-    server = sys.stdin.readline().strip()
+def report(worker: Worker, log: Log, began: float) -> dict[str, Any]:
+    """What came of it, for JSON."""
+    return {
+        "began": began,
+        "done": worker.done,
+        "failed": worker.failed,
+        "slowest": worker.slowest,
+        "log": log.lines,
+        "processor": time.process_time(),
+        "store": type(RateLimitInstrumentor()._hooks.runtime.store).__name__,  # type: ignore[union-attr]
+    }
+
+
+def child(server: str, plan: dict[str, Any], log: Log) -> None:
+    """One process of the fleet."""
     worker = Worker(plan)
     began = time.time()
     worker.run(server)
-    print(
-        json.dumps(
-            {
-                "began": began,
-                "done": worker.done,
-                "failed": worker.failed,
-                "slowest": worker.slowest,
-                "log": log.lines,
-                "processor": time.process_time(),
-                "store": type(RateLimitInstrumentor()._hooks.runtime.store).__name__,  # type: ignore[union-attr]
-            }
-        ),
-        flush=True,
-    )
+    Path(plan["output"]).write_text(json.dumps(report(worker, log, began)))
     otel_ratelimit.uninstrument()
+
+
+def main() -> None:
+    log = Log()
+    logging.getLogger("otel_ratelimit").addHandler(log)
+    otel_ratelimit.instrument()
+    # Half of the SDK is imported by the first call only: those go elsewhere, and are none of ours.
+    with otel_ratelimit.use(Policy(mode="off")):
+        for flavour in ("sync", "async"):
+            Worker({"flavour": flavour, "calls": 1, "workers": 1}).run(sys.argv[1])
+    print("ready", flush=True)
+    order = json.loads(sys.stdin.readline())
+    processes = []
+    for plan in order["plans"]:
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                child(order["server"], plan, log)
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        processes.append(process)
+    print(json.dumps(processes), flush=True)
+    for process in processes:
+        os.waitpid(process, 0)
 
 
 if __name__ == "__main__":
