@@ -302,4 +302,4 @@ def name_of(entry: Entry) -> str:
     """What the fleet calls a ledger: the same in all processes, also while one does not know the window yet."""
     ledger = entry.ledger
     window = f"{ledger.window:g}" if ledger.window is not None and ledger.window >= LONG else ""
-    return f"{ledger.kind}/{ledger.scope}/{window}/{'quantized' if ledger.burst is not None else ''}"
+    return f"{ledger.kind}/{ledger.scope}/{window}/{'quantized' if ledger.burst > 0 else ''}"

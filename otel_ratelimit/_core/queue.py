@@ -45,14 +45,15 @@ class Ticket:
         admitted: whether its turn has come and its share of every limit is reserved.
         collected: whether its caller knows that it is admitted, and has sent it.
         exact: tokens that the server named for it.
+        forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
         lease: what the fleet had handed out when it was admitted (``lease.Lease``); None where there is no fleet.
         levels: what was expected to be left of each limit after it; None if all was calm.
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("arrived", "collected", "cost", "exact", "ignores_reset", "lease", "levels", "mark", "needs", "not_before",
-                 "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
+    __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "lease", "levels", "mark", "needs",
+                 "not_before", "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost
@@ -62,6 +63,7 @@ class Ticket:
         self.told = -1.0
         self.collected = True
         self.exact: float | None = None
+        self.forced = False
         self.ignores_reset = False
         self.not_before: float | None = None
 

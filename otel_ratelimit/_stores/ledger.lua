@@ -95,6 +95,7 @@ local function level_of(ledger)
   if since > 0 then level = level + since * ledger.rate - math.min(since, DRAIN_HOLD) * ledger.drain end
   if level >= ledger.capacity then
     level = ledger.capacity
+    ledger.drain = ledger.drain * DRAIN_TIME / (math.max(since, 0) + DRAIN_TIME)  -- full: nobody can be taking much
     ledger.level, ledger.at, ledger.mark, ledger.full = level, now, state.spent[ledger.unit], now
   end
   return level
@@ -156,11 +157,16 @@ local function heard(name, said)
   end
   if sent <= ledger.said + 1e-4 then return false end
   local resized = ledger.limit ~= limit
+  if not resized and (ledger.rate ~= rate or ledger.capacity ~= said.capacity) then
+    ledger.drain, ledger.margin = 0, 0  -- another bucket than was thought: what looked like errors was that mistake
+  end
   ledger.limit, ledger.rate, ledger.capacity = limit, rate, said.capacity
   ledger.drain = math.min(ledger.drain, MOST_DRAIN * rate)
+  ledger.margin = math.min(ledger.margin, MOST_MARGIN * ledger.capacity)
   local elapsed = sent - ledger.at
   if not resized and ledger.full < 0 and elapsed > 0 and said.told < limit then
     local found = (ledger.level + elapsed * rate - said.told - (mark - ledger.mark)) / elapsed
+    found = math.min(math.max(found, -rate), rate)  -- beyond that it is the order in which a burst of ours arrived
     ledger.drain = ledger.drain + (found - ledger.drain) * elapsed / (elapsed + DRAIN_TIME)
     ledger.drain = math.min(math.max(ledger.drain, 0), MOST_DRAIN * rate)
   end

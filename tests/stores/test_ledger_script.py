@@ -104,7 +104,9 @@ def test_no_small_call_overtakes_a_large_one(fleet: Fleet) -> None:
     assert fleet.wait("large", 4.6, need=500.0) == 1
 
 
-@pytest.mark.parametrize(("priority", "others"), [("interactive", "batch"), ("interactive", "normal"), ("normal", "batch")])
+@pytest.mark.parametrize(
+    ("priority", "others"), [("interactive", "batch"), ("interactive", "normal"), ("normal", "batch")]
+)
 def test_priorities_share_over_processes(fleet: Fleet, priority: str, others: str) -> None:
     """The lower one came first and waits for long; of the first 20 turns it has few, but not none for ever."""
     fleet.hear("a", 0.0)
