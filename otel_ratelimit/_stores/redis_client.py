@@ -156,6 +156,8 @@ def kind_of(error: Exception) -> FailureKind:
     """What a failed exchange is counted as."""
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         return "timeout"
+    if isinstance(error, redis.exceptions.AuthenticationError):  # to redis-py it is a ConnectionError
+        return "response"
     if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
         return "connection"
     return "response" if isinstance(error, redis.exceptions.RedisError) else "internal"

@@ -42,17 +42,17 @@ class Result:
 
     @property
     def makespan(self) -> float:
-        return max(at for report in self.reports if report for at in report["done"]) - self.began
+        return float(max(at for report in self.reports if report for at in report["done"])) - self.began
 
     @property
     def slowest(self) -> float:
-        return max(report["slowest"] for report in self.reports if report)
+        return float(max(report["slowest"] for report in self.reports if report))
 
     def least_share(self) -> float:
         """Of the processes that lived: the fewest calls done when the first one was through, over the mean."""
         ends = [max(report["done"]) for report in self.reports if report]
         until = min(ends)
-        counts = [sum(at <= until for at in report["done"]) for report in self.reports if report]
+        counts: list[int] = [sum(at <= until for at in report["done"]) for report in self.reports if report]
         return min(counts) / (sum(counts) / len(counts))
 
 

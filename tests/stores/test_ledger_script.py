@@ -80,7 +80,7 @@ def test_first_come_first_served_over_the_fleet(fleet: Fleet) -> None:
     fleet.hear("a", 0.0)
     for process, ages in (("a", (0.3, 0.1)), ("b", (0.4,)), ("c", (0.2,))):
         assert fleet.wait(process, *ages) == 0
-    order = []
+    order: list[str] = []
     for _ in range(4):
         fleet.now += 1.0
         # Whoever comes first grants for all; the others find it when they come.

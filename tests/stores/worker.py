@@ -45,7 +45,7 @@ class Worker:
         self.done: list[float] = []
         self.failed: list[str] = []
         self.slowest = 0.0
-        self.left = plan["calls"]
+        self.left: int = plan["calls"]
         self.lock = threading.Lock()
 
     def take(self) -> bool:
