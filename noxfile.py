@@ -14,7 +14,7 @@ NEIGHBOURS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml
 
 
 def run(session: nox.Session, *requirements: str) -> None:
-    session.install("-e", ".[demo]", *TOOLS, *requirements)
+    session.install("-e", ".[demo,redis]", *TOOLS, *requirements)
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 

@@ -63,12 +63,14 @@ class Script:
 
     Args:
         url: of the store, valid.
+        timeout: seconds after which an exchange has failed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: float = BOUND) -> None:
         address = parse_store(url)
         assert address is not None
         self._address: StoreAddress = address
+        self._timeout = timeout
         self._client: Any = None
         self._source = resources.files(__package__).joinpath("ledger.lua").read_text("utf-8")
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
@@ -89,7 +91,7 @@ class Script:
             now: the time, where it is not that of Redis.
         """
         if self._client is None:
-            self._client = connect(self._address)
+            self._client = connect(self._address, self._timeout)
         arguments = (
             len(keys),
             *keys,
@@ -115,12 +117,13 @@ class Script:
         self._client = None
 
 
-def connect(address: StoreAddress) -> Any:
-    """A client that tries once and gives up after :data:`BOUND`: waiting and trying again is the courier's business."""
+def connect(address: StoreAddress, timeout: float) -> Any:
+    """A client that tries once and gives up after ``timeout`` seconds: trying again is the courier's business."""
     common: dict[str, Any] = {
-        "socket_timeout": BOUND,
+        "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "client_name": "otel_ratelimit",
+        "protocol": 2,  # every server and proxy speaks it, and it takes one exchange less to begin with
     }
     once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
     if address.kind == "single":

@@ -32,7 +32,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def script(shared_redis: RedisServer) -> Iterator[Script]:
-    script = Script(shared_redis.url)
+    script = Script(shared_redis.url, timeout=20.0)
     yield script
     script.close()
 
