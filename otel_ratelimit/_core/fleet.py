@@ -90,7 +90,7 @@ class FleetAdmission(Admission):
 
     def enter(self, now: float, cost: Cost, priority: Priority) -> Ticket:
         ticket = super().enter(now, cost, priority)
-        if ticket.state == WAITING and self._queue.first(priority) is ticket:
+        if ticket.state == WAITING and not self._fleet.alone and self._queue.first(priority) is ticket:
             self._fleet.ask(now)
         return ticket
 

@@ -29,6 +29,7 @@ local BEHIND = 0.01  -- the same, for those who are not next
 local KEEP = 3600000  -- milliseconds that an account outlives its last traffic
 local MOST_GRANTS = 256  -- in one exchange; keeps a script short
 local WEIGHTS = {64, 8, 1}  -- as in _core/queue.py
+local CLOCK_SLACK = 1  -- seconds by which time may run backwards unnoticed
 local BIG = 1e12  -- units, where no ledger counts them
 
 local account, deadlines = KEYS[1], KEYS[2]
@@ -48,9 +49,10 @@ local function add(total, amount, sign)
 end
 
 local packed = redis.call('HGET', account, 'state')
--- A key of the five that was evicted by itself takes the others with it: they count each other's content.
-local fresh = not packed or redis.call('HLEN', account) ~= redis.call('ZCARD', deadlines) + 1
-local state
+local state = packed and cmsgpack.unpack(packed)
+-- A key of the five that was evicted by itself takes the others with it: they count each other's content. And where the clock was
+-- set back (another server took over), nothing waits for the old time to come again. What is lost is told anew by everybody.
+local fresh = not state or redis.call('HLEN', account) ~= redis.call('ZCARD', deadlines) + 1 or now < state.seen - CLOCK_SLACK
 if fresh then
   redis.call('DEL', unpack(KEYS))
   state = {
@@ -58,9 +60,8 @@ if fresh then
     passed = {0, 0, 0}, clock = 0, cold_at = 0, cold_sent = 0, known = false, answers = 0, silent = 0, closed = 0, last = 0,
     cause = '', settings = '', ledgers = {},
   }
-else
-  state = cmsgpack.unpack(packed)
 end
+state.seen = now
 
 local records, dirty = {}, {}
 

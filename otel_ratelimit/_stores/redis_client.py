@@ -133,9 +133,7 @@ def connect(address: StoreAddress, timeout: float) -> Any:
         common["ssl"] = True
         common.update({name: value for name, value in address.options.items() if name.startswith("ssl_")})
     if address.kind == "sentinel":
-        own = {
-            name: address.options.get(f"sentinel_{name}", login[name]) for name in ("username", "password")
-        }  # without passwords of their own the sentinels are asked with the one in the URL only if they want one
+        own = {name: address.options.get(f"sentinel_{name}") for name in ("username", "password")}
         guards: Any = _untyped(redis.sentinel.Sentinel)(
             list(address.hosts),
             sentinel_kwargs={**common, **{name: value for name, value in own.items() if value}},

@@ -9,6 +9,7 @@ every one is counted; then it is tried again, after 0.1 s at first and every fiv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -107,8 +108,10 @@ class Courier:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="otel_ratelimit-redis", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="otel_ratelimit-redis", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the interpreter is ending: the process goes on alone
+                    thread.start()
+                    self._thread = thread
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +122,6 @@ class Courier:
                 self._event.clear()
                 self._round()
             except Exception as fault:
-                _guard.report("store", fault)
                 self._failed(fault)
         try:
             self._say_goodbye()
@@ -150,6 +152,7 @@ class Courier:
             for admission in list(self._keys):
                 if not self._exchange(admission):
                     return
+            self._down = False  # also where nobody is left to try it for
             return
         for admission in list(self._keys):
             if (admission in asked or admission.due <= self._clock()) and not self._exchange(admission):
@@ -216,6 +219,8 @@ class Courier:
 
     def _failed(self, error: Exception) -> None:
         kind = kind_of(error)
+        if kind == "internal":
+            _guard.report("store", error)
         now = self._clock()
         if not self._down and (self._warned_at is None or now - self._warned_at > WARN_AGAIN):
             self._warned_at = now

@@ -339,6 +339,14 @@ def test_a_key_that_was_evicted_by_itself_takes_the_others_with_it(fleet: Fleet,
     assert fleet.wait("a", *[1.0] * 9) == 9
 
 
+def test_a_clock_that_is_set_back_holds_nobody(fleet: Fleet) -> None:
+    """Another server took over, whose clock is an hour behind: the fleet starts anew instead of waiting for an hour."""
+    fleet.hear("a", 0.0)
+    fleet.now -= 3600.0
+    fleet.hear("a", 100.0)
+    assert fleet.wait("a", 1.0) == 1
+
+
 def test_a_stale_word_makes_no_ledger(fleet: Fleet) -> None:
     """What an idle process heard minutes ago says nothing about now."""
     assert fleet.hear("a", 0.0, age=120.0)["levels"] == {}

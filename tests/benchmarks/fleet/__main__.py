@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.fleet simulate|real``: what a fleet costs and how fair it is. Needs a redis-server.
 
 ``simulate`` (group ``benchmarks``) is 1 to 1,000 processes on a virtual clock, sharing 10,000,000 tokens a minute through a real
-Redis, beside the same processes that share nothing; it draws ``docs/images/fleet.png``. ``real`` is eight processes, half sync and
-half async, with the real SDK against the throttling server, alone, with a worker killed, and with Redis killed and started again.
+Redis, beside the same processes that share nothing; it draws ``docs/images/fleet.png``. ``real`` is eight processes, half sync
+and half async, with the real SDK against the throttling server: undisturbed, with a worker killed, and with Redis killed.
 """
 
 from __future__ import annotations
