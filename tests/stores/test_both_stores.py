@@ -88,8 +88,8 @@ def test_a_lone_call_passes_at_once(store: MemoryStore, account: Account) -> Non
 
 def test_what_does_not_fit_waits_for_the_refill(store: MemoryStore, account: Account) -> None:
     """Two fit, eight wait for ten a second. None goes before its time."""
-    know(store, account, 200.0)
     began = time.monotonic()
+    know(store, account, 200.0)
     places = [store.place(account, "gpt-4o") for _ in range(10)]
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(wait, places))

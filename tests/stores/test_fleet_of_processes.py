@@ -53,9 +53,12 @@ def test_redis_and_a_worker_are_killed_in_the_middle(own_redis: RedisServer) -> 
             time.sleep(2.0)
             own_redis.start()
 
-        threading.Thread(target=trouble, daemon=True).start()
+        troubles.append(threading.Thread(target=trouble))
+        troubles[0].start()
 
+    troubles: list[threading.Thread] = []
     result = run_fleet(store=own_redis.url, limits=limit(40), processes=5, calls=40, meanwhile=meanwhile)
+    troubles[0].join(30)
     assert result.reports[0] is None
     assert result.failed == []
     assert result.done == 4 * 40

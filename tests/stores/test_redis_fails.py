@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from otel_ratelimit._core.fleet import FleetAdmission
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
 from tests.stores import redis_server
@@ -39,17 +40,20 @@ class Counted(Counter[str]):
 @pytest.fixture
 def opened() -> Iterator[Callable[..., tuple[RedisStore, Counted]]]:
     stores: list[RedisStore] = []
+    counts: list[Counted] = []
 
     def opened(url: str, **keywords: Any) -> tuple[RedisStore, Counted]:
         store = open_redis_store(url, **keywords)
         stores.append(store)
         counted = Counted()
+        counts.append(counted)
         store.count_failures(counted)
         return store, counted
 
     yield opened
     for store in stores:
         store.close()
+    assert not any(counted["internal"] for counted in counts)
 
 
 Opened = Callable[..., tuple[RedisStore, Counted]]
@@ -74,6 +78,12 @@ def one_call(store: RedisStore, account: Account, remaining: float = 50_000.0) -
     seconds = wait(place)
     tell(place, remaining)
     return seconds
+
+
+def shares(store: RedisStore) -> bool:
+    """Whether the fleet has answered it."""
+    admissions = [admission for admission, _ in store._accounts.values()]
+    return any(isinstance(one, FleetAdmission) and one._fleet.lease is not None for one in admissions)
 
 
 def members(server: RedisServer) -> int:
@@ -177,7 +187,7 @@ def test_a_wrong_password(opened: Opened, account: Account, caplog: pytest.LogCa
         eventually(lambda: counted["response"] >= 1)
         right, fine = opened(f"redis://:very-secret@127.0.0.1:{server.port}/0")
         one_call(right, account)
-        eventually(lambda: right._courier._keys != {} and not right._courier._down)
+        eventually(lambda: shares(right))
         assert fine["response"] == 0
     assert "very-secret" not in caplog.text
 
@@ -188,7 +198,7 @@ def test_two_settings_are_reported_once(
     """By the process that comes to a fleet of others; both are named."""
     first, _ = opened(shared_redis.url, settings="buffer=1")
     one_call(first, account)
-    eventually(lambda: bool(first._courier._keys))
+    eventually(lambda: shares(first))
     second, _ = opened(shared_redis.url, settings="buffer=2")
     with caplog.at_level(logging.WARNING, logger="otel_ratelimit"):
         for _ in range(3):
