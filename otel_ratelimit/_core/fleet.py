@@ -176,7 +176,7 @@ class FleetAdmission(Admission):
         else:
             due = now + self.heartbeat(now)
         fleet.began_at = math.inf
-        fleet.install(Lease(answer, self._base, self._waits, now, due), alone=False)
+        fleet.install(Lease(answer, self._base, self._waits, now, due), now, alone=False)
         cause = answer["cause"]
         if cause and cause != self._told_cause:
             self._told_cause = cause
@@ -192,7 +192,7 @@ class FleetAdmission(Admission):
     def fail(self, now: float) -> None:
         """The fleet is out of reach: until the next ``accept`` our own ledgers decide."""
         self._arrive(now)
-        self._done(alone=True)
+        self._done(now, alone=True)
         self._pump(now)
 
     def sleeps(self, now: float) -> bool:
@@ -203,16 +203,16 @@ class FleetAdmission(Admission):
     def leave_fleet(self, now: float) -> None:
         """The fleet was told that we leave it: the next call joins it anew."""
         self._arrive(now)
-        self._done(alone=False)
+        self._done(now, alone=False)
 
     def heartbeat(self, now: float) -> float:
         """Seconds between exchanges while nothing happens: longer, the longer nothing has."""
         return min(max(HEARTBEAT, 0.5 * (now - self._active_at)), IDLE_HEARTBEAT)
 
-    def _done(self, *, alone: bool) -> None:
+    def _done(self, now: float, *, alone: bool) -> None:
         fleet = self._fleet
         fleet.asked_at = fleet.began_at = math.inf
-        fleet.install(None, alone=alone)
+        fleet.install(None, now, alone=alone)
 
     def _measure(self, now: float, spent: Needs) -> None:
         """What flows, by unit and second, over the last seconds."""

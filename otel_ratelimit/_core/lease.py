@@ -10,7 +10,8 @@ near it, a lease is exactly what those calls need whose turn it is, in order of 
 
 *Alone.* No call ever waits for the fleet itself for longer than :data:`BOUND`: if by then no answer came (the exchange
 failed, or the thread that makes it does not get to run), the process goes on by its own ledgers, which have learned from every
-answer all along.
+answer all along. Where a queue stood in the fleet when it was lost, a process keeps to the part of the refill that its own calls
+were of that queue (:class:`Portion`): so the others have theirs, although nobody can ask.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ COVERED: Final = 0.5
 """Share of a call's tokens that a lease must still hold: what a call costs is an estimate, and may have changed since it was
 reported. What was used beyond a lease is counted at the next exchange."""
 
+PORTION_GROWS: Final = 10.0
+"""Seconds in which the part of the refill that a process takes while it is alone grows by itself once: others may have less to do
+by then, or may be gone."""
+
 LONG: Final = 3600.0
 """Seconds. Windows from here on are named apart: a header may speak of the day and the minute under one name."""
 
@@ -54,9 +59,10 @@ class Lease:
         levels: by ledger: unit, level at ``mark``, units a second flowing in, floor, capacity.
         others: by unit, what else waits in the fleet.
         ours: by unit, what waited here when the report was made.
+        live: processes in the fleet.
     """
 
-    __slots__ = ("at", "base", "calm", "due", "epoch", "levels", "low", "mark", "others", "ours", "until")
+    __slots__ = ("at", "base", "calm", "due", "epoch", "levels", "live", "low", "mark", "others", "ours", "until")
 
     def __init__(self, answer: Mapping[str, Any], base: Needs, ours: list[float], at: float, due: float) -> None:
         amount = answer["lease"]
@@ -73,6 +79,40 @@ class Lease:
         self.levels: dict[str, tuple[int, float, float, float, float]] = answer["levels"]
         self.others: list[float] = answer["others"]
         self.ours = ours
+        self.live: float = answer["live"]
+
+
+class Portion:
+    """The part of the refill that a process keeps to when its fleet is lost while calls wait in it.
+
+    Args:
+        lease: the last one.
+        spent: our totals.
+        now: when it was lost.
+    """
+
+    __slots__ = ("_at", "_parts")
+
+    def __init__(self, lease: Lease, spent: Needs, now: float) -> None:
+        self._at = now
+        self._parts: list[tuple[int, float, float]] = []
+        """Unit, our total that might go at once, and units a second."""
+        for unit, level, rate, floor, _ in lease.levels.values():
+            if lease.others[unit] > 0:
+                part = max(lease.ours[unit] / (lease.ours[unit] + lease.others[unit]), 1.0 / max(lease.live, 1.0))
+                left = max(level + rate * max(now - lease.at, 0.0) - max(floor, 0.0), 0.0)
+                self._parts.append((unit, spent[unit] + part * left, max(part * rate, 1e-9)))
+
+    def ready(self, spent: Needs, needs: Needs, now: float) -> float:
+        """The time at which a call fits into it; ``now`` or earlier: at once."""
+        at = now
+        for unit, until, rate in self._parts:
+            seconds = (spent[unit] + needs[unit] - until) / rate
+            if needs[unit] > 0 and seconds > 0:
+                # seconds = t + t^2 / (2 PORTION_GROWS), the integral of a rate that grows
+                t = PORTION_GROWS * (math.sqrt(1.0 + 2.0 * seconds / PORTION_GROWS) - 1.0)
+                at = max(at, self._at + t)
+        return at
 
 
 class _Said:
@@ -104,6 +144,7 @@ class FleetLimits(Limits):
 
     __slots__ = (
         "_ask",
+        "_portion",
         "_said",
         "_welcome",
         "alone",
@@ -118,6 +159,7 @@ class FleetLimits(Limits):
     def __init__(self, gates: Gates, ask: Callable[[], object]) -> None:
         super().__init__(gates)
         self._ask = ask
+        self._portion: Portion | None = None
         self._said: dict[str, _Said] = {}
         self._welcome = FIRST_CALLS
         self.lease: Lease | None = None
@@ -153,7 +195,8 @@ class FleetLimits(Limits):
 
     def when(self, needs: Needs, held: Needs | None, now: float) -> float:
         if not self.shares(now):
-            return super().when(needs, held, now)
+            at = super().when(needs, held, now)
+            return at if self._portion is None else max(at, self._portion.ready(self.spent, needs, now))
         lease = self.lease
         if lease is None or not self._covered(lease.until, needs):
             return self.answer_by()
@@ -183,7 +226,10 @@ class FleetLimits(Limits):
             self._welcome -= 1
             if not self.alone:
                 self.ask(now)
-        elif lease.calm and (self.spent[1] > lease.low[1] or self.spent[0] > lease.low[0]):
+            return
+        if ticket.levels is not None:
+            ticket.levels = []  # it was not let go by what our own ledgers expect, so its answer says nothing of their errors
+        if lease.calm and (self.spent[1] > lease.low[1] or self.spent[0] > lease.low[0]):
             self.ask(now)
 
     def give_back(self, ticket: Ticket) -> None:
@@ -279,8 +325,12 @@ class FleetLimits(Limits):
 
     # --- the lease ----------------------------------------------------------------------------------------------------
 
-    def install(self, lease: Lease | None, *, alone: bool) -> None:
+    def install(self, lease: Lease | None, now: float, *, alone: bool) -> None:
         """A lease came; or none does: ``alone`` tells whether the fleet is out of reach, or was left."""
+        if lease is not None or not alone:
+            self._portion = None
+        elif self.lease is not None:
+            self._portion = Portion(self.lease, self.spent, now)
         self.lease = lease
         self.alone = alone
         self.calm = lease.until if lease is not None and lease.calm else NOBODY

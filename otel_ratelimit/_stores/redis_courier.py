@@ -4,7 +4,7 @@ Owns the thread, the connection's ups and downs, and the order of exchanges. Dec
 this thread for longer than ``_core.lease.BOUND``, whatever happens to it: that rule is in the admission.
 
 While Redis cannot be reached every admission is told so, and goes on alone; the first failure of an outage is one warning,
-every one is counted; then it is tried again, after 0.1 s at first and every five seconds in the end.
+every one is counted; then it is tried again, after 0.1 s at first and about once a second in the end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from otel_ratelimit._stores.redis_client import Script, kind_of
 _log: Final = logging.getLogger("otel_ratelimit")
 
 FIRST_BACKOFF: Final = 0.1
-MOST_BACKOFF: Final = 5.0
+MOST_BACKOFF: Final = 1.0
 """Seconds after a failed exchange until the next is tried; doubling, with jitter."""
 
 WARN_AGAIN: Final = 60.0

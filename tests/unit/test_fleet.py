@@ -218,6 +218,48 @@ def test_out_of_reach_the_own_ledgers_decide() -> None:
     assert calls[2].admitted
 
 
+def test_a_process_that_lost_its_fleet_keeps_to_its_part_of_the_queue() -> None:
+    """A quarter of what waited was its own: it takes a quarter of what is left and flows in, and slowly more."""
+    member = Member()
+    member.enter(0.0, COST, "normal")
+    calls = [member.enter(0.0, COST, "normal") for _ in range(20)]
+    levels = {"tokens///": [1, 400.0, 100.0, 0.0, 6000.0]}
+    exchange(member, 0.0, answer(levels=levels, others=[60.0, 6000.0, 0.0, 0.0], live=4))
+    member.fail(0.0)
+    assert sum(call.admitted for call in calls) == 1  # 100 of the 400 that were left
+    gone = []
+    for second in range(1, 21):
+        member.check(calls[-1], float(second))
+        gone.append(sum(call.admitted for call in calls))
+    assert gone[:8] == [1, 1, 1, 2, 2, 2, 3, 3]  # 25 a second, growing by a tenth of that: 126, 155, 186, 220, 256, ...
+    assert gone[-1] == 11  # 100 + 25 * (20 + 20 * 20 / 20) = 1,100
+    exchange(member, 20.0, answer(20.0, 2000.0))
+    assert all(call.admitted for call in calls)
+
+
+def test_a_process_that_lost_a_fleet_without_a_queue_is_free() -> None:
+    """Nobody waited: nothing is to be shared out."""
+    member = Member()
+    member.enter(0.0, COST, "normal")
+    exchange(member, 0.0, answer(levels={"tokens///": [1, 100.0, 1.0, 0.0, 6000.0]}, live=100))
+    member.fail(0.0)
+    assert all(member.enter(0.1, COST, "normal").admitted for _ in range(10))
+
+
+def test_answers_to_calls_that_the_fleet_let_go_do_not_judge_the_own_ledgers() -> None:
+    """They know nothing of what others use: a margin learned from that would hold the process back once it is alone."""
+    member = Member()
+    call = member.enter(0.0, COST, "normal")
+    exchange(member, 0.0, answer())
+    member.settle(call, 0.1, readings=[reading(500.0)], succeeded=True)
+    call = member.enter(0.2, COST, "normal")
+    exchange(member, 0.2, answer(1.0, 100.0))
+    assert call.admitted
+    member.settle(call, 0.3, readings=[reading(-400.0)], succeeded=True)
+    (entry,) = member._fleet.book.entries
+    assert entry.ledger.margin == 0.0
+
+
 def test_what_was_used_while_alone_is_told_afterwards() -> None:
     """Totals do not care who was listening."""
     member = Member()
