@@ -91,7 +91,7 @@ def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
             raise ConfigurationError(message) from None
         _log.error("%s; the memory of this process is used", message)
         return MemoryStore(clock.random)
-    from otel_ratelimit._telemetry.trace import decode_cause, encode_cause  # noqa: PLC0415
+    from otel_ratelimit._telemetry.causes import decode_cause, encode_cause  # noqa: PLC0415
 
     return RedisStore(
         policy.store,

@@ -219,6 +219,14 @@ class FleetLimits(Limits):
     def _oversized(self, needs: Needs) -> bool:
         return any(needs[entry.unit] > entry.ledger.limit for entry in self.book.entries)
 
+    def reserve_calmly(self, ticket: Ticket, now: float) -> bool:
+        if not super().reserve_calmly(ticket, now):
+            return False
+        ticket.lease = lease = self.lease
+        if lease is not None and (self.spent[1] > lease.low[1] or self.spent[0] > lease.low[0]):
+            self.ask(now)
+        return True
+
     def reserve(self, ticket: Ticket, needs: Needs, now: float) -> None:
         super().reserve(ticket, needs, now)
         ticket.lease = lease = self.lease
