@@ -322,6 +322,7 @@ class FleetLimits(Limits):
                 "capacity": ledger.capacity,
                 "told": said.told,
                 "age": max(now - said.sent_at, 0.0),
+                "since": self.spent[unit] - said.spent,
                 "error": said.error,
                 "judged": said.judged,
             }

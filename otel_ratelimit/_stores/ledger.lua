@@ -142,7 +142,9 @@ local function heard(name, said)
   local limit, rate, sent = said.limit, said.limit / said.window, now - said.age
   local unit = said.unit
   local mark = said.mark
-  if not mark or said.epoch ~= state.epoch then mark = state.spent[unit] end
+  if not mark or said.epoch ~= state.epoch then
+    mark = state.spent[unit] - (said.since or 0)  -- sent before it was in this fleet: what it used itself since then is known
+  end
   local ledger = state.ledgers[name]
   if not ledger then
     if said.age > FRESH then return false end

@@ -329,6 +329,12 @@ def test_a_redis_that_was_emptied_is_taught_again(fleet: Fleet, shared_redis: Re
     assert answer["levels"]["tokens///"][1] == pytest.approx(1100.0)
 
 
+def test_what_a_newcomer_used_since_the_servers_word_is_counted(fleet: Fleet) -> None:
+    """It made calls before the fleet had answered for the first time."""
+    fleet.hear("a", 200.0, more={"since": 150.0}, used=[2.0, 250.0, 0.0, 0.0])
+    assert fleet.level() == pytest.approx(50.0)
+
+
 def test_a_key_that_was_evicted_by_itself_takes_the_others_with_it(fleet: Fleet, shared_redis: RedisServer) -> None:
     """Otherwise what lost processes held would stay held."""
     fleet.hear("a", 1000.0)
