@@ -9,7 +9,8 @@ and the present state, so that it can be repeated where nobody knows whether it 
 
 - ``used``: what this process has used, ever; ``answers``, ``silent``: answers it has had, and how many of them spoke of no limit.
 - ``said``: by ledger, what the server said last: ``told`` left, ``age`` seconds ago (when the request was sent), and the fleet's
-  total (``mark``) at which that request had been handed its share; ``since``: what this process used since; ``error`` and ``judged``: the worst of so many predictions.
+  total (``mark``) at which that request had been handed its share, or what this process used since then (``since``);
+  ``error`` and ``judged``: the worst of so many predictions.
 - ``lanes``: by priority, the first calls that wait: (seconds waited, and what each needs); ``waits``: all of them together;
   ``hold``: what is promised to throttled calls that may not come back yet.
 - ``want``: what the next slice should hold; ``typical``: one call, without which a slice is of no use.
