@@ -165,6 +165,10 @@ class Courier:
         with lock:
             now = self._clock()
             leaving = admission.sleeps(now) or admission not in self._accounts
+            if leaving and self._down:  # nobody to tell
+                admission.leave_fleet(now)
+                del self._keys[admission]
+                return True
             report = admission.report(now, leaving=leaving)
         try:
             answer = self._script.run(keys, self._process, report)
