@@ -20,7 +20,7 @@ SDK_SUITE += ["pytest-timeout", "pytest-xdist", "pytest>=9", "rich", "trio"]
 
 
 def run(session: nox.Session, *requirements: str) -> None:
-    session.install("-e", ".[demo]", *TOOLS, *COLLECTOR, *TRANSPORTS, *requirements)
+    session.install("-e", ".[demo,redis]", *TOOLS, *COLLECTOR, *TRANSPORTS, *requirements)
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 
