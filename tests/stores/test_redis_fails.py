@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -148,6 +150,54 @@ def test_redis_stands_still(own_redis: RedisServer, opened: Opened, account: Acc
     began = counted.total_of("timeout", "connection")
     eventually(lambda: not store._courier._down)
     assert counted.total_of("timeout", "connection") >= began
+
+
+class SlowRoad:
+    """Passes bytes on to a port, each portion ``seconds`` later, until closed."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.target = port
+        self.seconds = seconds
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.sockets += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.seconds)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for one in (self.listener, *self.sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def test_redis_is_slow(shared_redis: RedisServer, opened: Opened, account: Account) -> None:
+    """A tenth of a second each way: no call waits for that, the process goes on alone. Quick again, it shares again."""
+    road = SlowRoad(shared_redis.port, 0.1)
+    try:
+        store, counted = opened(f"redis://127.0.0.1:{road.port}")
+        for _ in range(10):
+            assert one_call(store, account) < SLOW
+        eventually(lambda: counted["timeout"] >= 2)
+        road.seconds = 0.0
+        eventually(lambda: shares(store))
+    finally:
+        road.close()
 
 
 def test_redis_is_full(own_redis: RedisServer, opened: Opened, account: Account) -> None:
