@@ -10,7 +10,7 @@
 -- KEYS: 1 the account: hash of "state" and of one record for each process; 2 when each process is given up; 3 to 5 the arrival of
 --       the first waiting call of each process, by priority. All with one {tag}: one slot of a cluster.
 -- ARGV: 1 the process; 2 its report (JSON); 3 the time, empty for Redis' own (a virtual clock hands it in).
--- Returns the answer (JSON). What the letters in both mean is said in _core/lease.py.
+-- Returns the answer (JSON). What is in a report is said in _core/fleet.py, what is in an answer in _core/lease.py.
 
 if redis.replicate_commands then redis.replicate_commands() end  -- before Redis 7: needed to write after TIME was read
 
@@ -30,6 +30,7 @@ local KEEP = 3600000  -- milliseconds that an account outlives its last traffic
 local MOST_GRANTS = 256  -- in one exchange; keeps a script short
 local WEIGHTS = {64, 8, 1}  -- as in _core/queue.py
 local CLOCK_SLACK = 1  -- seconds by which time may run backwards unnoticed
+local LATER = 1e-4  -- seconds by which a request must have been sent after another one to tell anything new
 local BIG = 1e12  -- units, where no ledger counts them
 
 local account, deadlines = KEYS[1], KEYS[2]
@@ -158,7 +159,7 @@ local function heard(name, said)
     local faded = ledger.margin * (1 - MARGIN_MEMORY) ^ said.judged
     ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit, MOST_MARGIN * ledger.capacity)
   end
-  if sent <= ledger.said + 1e-4 then return false end
+  if sent <= ledger.said + LATER then return false end
   local resized = ledger.limit ~= limit
   if not resized and (ledger.rate ~= rate or ledger.capacity ~= said.capacity) then
     ledger.drain, ledger.margin = 0, 0  -- another bucket than was thought: what looked like errors was that mistake
@@ -359,6 +360,6 @@ if left > 0 then
 end
 
 return cjson.encode({
-  epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels, others = others,
-  live = live, other = other,
+  epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels,
+  others = others, live = live, other = other,
 })
