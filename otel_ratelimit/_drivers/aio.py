@@ -10,7 +10,8 @@ import anyio
 import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.session import Session, Step, enter, leave
+from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.session import Session, Step
 
 
 async def request(
@@ -28,9 +29,10 @@ async def request(
         step = session.start() if step is None else step
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = await wrapped(*arguments, **keywords)
+                    result = await wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -47,7 +49,8 @@ async def request(
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
@@ -55,12 +58,12 @@ async def request(
 async def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken, by whatever thread."""
     event = anyio.Event()
-    if session.place.arm(_from_any_thread(event.set)):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(_from_any_thread(event.set)):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             with anyio.move_on_after(seconds):
                 await event.wait()
-    session.place.disarm()
+    session.disarm()
 
 
 def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:

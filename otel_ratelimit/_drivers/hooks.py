@@ -16,7 +16,8 @@ from otel_ratelimit import _guard
 from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
 from otel_ratelimit._drivers.realtime import RealtimeHooks
 from otel_ratelimit._drivers.runtime import Runtime
-from otel_ratelimit._drivers.session import Session, current
+from otel_ratelimit._drivers.scope import block_policy, current
+from otel_ratelimit._drivers.session import Session
 
 Wrapped = Callable[..., Any]
 Arguments = tuple[Any, ...]
@@ -103,10 +104,11 @@ class Hooks:
         runtime = self.runtime
         if runtime is None:
             return None
-        policy = runtime.current_policy()
+        policy = block_policy.get() or runtime.policy
         if policy.mode == "off":
             return None
-        runtime.first_call()
+        if runtime.on_first_call is not None:
+            runtime.first_call()
         options = args[1] if len(args) > 1 else kwargs["options"]
         if openai_sdk.asks_for_stream(options, kwargs):
             return streams.StreamSession(runtime, policy, client, options, (wrapped, args, kwargs))
@@ -133,22 +135,21 @@ class Hooks:
 
     # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 
-    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
-        if session is None or session.client is not instance:
-            return wrapped(*args, **kwargs)
-        options = args[0] if args else kwargs["options"]
-        retries_taken = session.attempt_began(kwargs.get("retries_taken", 0), options)
-        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+        if session is not None and session.client is instance:
+            options = args[0] if args else kwargs["options"]
+            kwargs["retries_taken"] = session.attempt_began(kwargs.get("retries_taken", 0), options)
+        return wrapped(*args, **kwargs)
 
-    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
-        if session is None or session.client is not instance:
-            return wrapped(*args, **kwargs)
-        retries_taken = session.answered(kwargs["response"], kwargs.get("retries_taken", 0))
-        if isinstance(session, streams.StreamSession):
-            session.attach(kwargs["response"])
-        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+        if session is not None and session.client is instance:
+            response = kwargs["response"]
+            kwargs["retries_taken"] = session.answered(response, kwargs.get("retries_taken", 0))
+            if isinstance(session, streams.StreamSession):
+                session.attach(response)
+        return wrapped(*args, **kwargs)
 
     def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
         session = current.get()

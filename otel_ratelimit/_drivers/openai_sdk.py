@@ -216,7 +216,7 @@ def add_note(error: BaseException, note: str) -> None:
 def cost_of(options: Any) -> Cost:
     """What the request is expected to take of the limits, from its JSON body."""
     body = options.json_data
-    return estimate(options.url, body if isinstance(body, Mapping) else None)
+    return estimate(options.url, body if type(body) is dict or isinstance(body, Mapping) else None)
 
 
 def used_tokens(result: Any) -> float | None:

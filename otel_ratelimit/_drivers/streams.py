@@ -39,8 +39,6 @@ Sending = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 class StreamSession(Session):
     """A call that asked for a stream: it can be taken up again after its answer's head came."""
 
-    __slots__ = ("_context", "_handed_over", "_reopened", "claimed", "sending")
-
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any, sending: Sending) -> None:
         super().__init__(runtime, policy, client, options)
         self.sending = sending
@@ -73,12 +71,12 @@ class StreamSession(Session):
         if not self._handed_over:
             super().left()
 
-    @_guard.contained("stream", lambda _self, _error, _throttle, **_: _DELIVER)
-    def refused(self, error: Exception, throttle: Throttle, *, delivered: bool) -> Step:
+    @_guard.contained("stream", lambda _self, _error, _throttle, _delivered: _DELIVER)
+    def refused(self, error: Exception, throttle: Throttle, delivered: bool) -> Step:
         """The stream turned out to be a throttle; ``delivered``: after content had reached the caller."""
         now = self.runtime.clock.monotonic()
         if not self._reopened:
-            self._reopened, self._ended = True, False
+            self._reopened, self.ended = True, False
             self._trace = CallTrace(self.runtime.instruments, self.subject, now - self.began, self._context)
         self._handed_over = False
         self._failure = Failure(None, 200, names.ERROR_IN_STREAM, {}, None, error)
@@ -104,7 +102,7 @@ class StreamSession(Session):
     @_guard.contained("stream", lambda _self, _error: None)
     def opened(self, error: Exception | None) -> None:
         """The stream has content, or its end, or an ``error`` that is no throttle. By far most calls have ended before."""
-        if self._ended:
+        if self.ended:
             return
         now = self.runtime.clock.monotonic()
         if error is None:
@@ -115,7 +113,7 @@ class StreamSession(Session):
     @_guard.contained("stream", lambda _self: None)
     def abandoned(self) -> None:
         """The caller was cancelled, or interrupted, while it waited for the first content."""
-        if not self._ended:
+        if not self.ended:
             self._end(self.runtime.clock.monotonic(), "cancelled", None, None)
 
 
@@ -197,7 +195,7 @@ class Opening:
         self._counted = True
         throttle = _throttle_in(refusal)
         assert throttle is not None
-        return self.session.refused(refusal, throttle, delivered=False)
+        return self.session.refused(refusal, throttle, False)
 
     def given_up(self, refusal: Exception) -> None:
         """No further attempt: the caller has everything as it would have come without us."""
@@ -232,7 +230,7 @@ class Opening:
         throttle = None if self._counted else _throttle_in(refusal)
         if throttle is not None:
             self._counted = True
-            step = self.session.refused(refusal, throttle, delivered=True)
+            step = self.session.refused(refusal, throttle, True)
             if isinstance(step, (Deliver, GiveUp)):  # as it always is: nothing can be taken back
                 self.session.concluded(step, refusal)
 
