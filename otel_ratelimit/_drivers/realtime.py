@@ -19,6 +19,7 @@ from otel_ratelimit._core.cost import NOTHING_KNOWN
 from otel_ratelimit._core.hints.updates import TYPE, read_update
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.runtime import Runtime
+from otel_ratelimit._drivers.scope import block_policy
 
 Wrapped = Callable[..., Any]
 
@@ -82,7 +83,7 @@ class RealtimeHooks:
     def _learn(self, connection: Any, event: object) -> None:
         runtime = self._runtime()
         known = self._clients.get(connection)
-        if runtime is None or known is None or runtime.current_policy().mode == "off":
+        if runtime is None or known is None or (block_policy.get() or runtime.policy).mode == "off":
             return
         client, model = known
         subject = runtime.known(client, SimpleNamespace(url="/realtime", json_data={"model": model}))
