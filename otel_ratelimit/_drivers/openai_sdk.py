@@ -17,7 +17,7 @@ from openai._streaming import AsyncStream, Stream
 
 from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
-from otel_ratelimit._stores.memory import Account, hashed
+from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
 
@@ -67,9 +67,9 @@ _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Failure:
-    """An exception of the SDK, read."""
+    """An exception of the SDK, read. Without a ``repr``: headers and body are private, and reprs end in logs."""
 
     kind: FailureReason | None
     status: int | None
@@ -244,11 +244,10 @@ def payer_of(client: Any) -> Payer:
     return credential, getattr(client, "organization", None), getattr(client, "project", None)
 
 
-def account_of(client: Any, model: str | None) -> Account:
+def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:
     """Whose limit a request counts against: server, credential, organisation and project, model."""
     credential, organization, project = payer_of(client)
-    secret = credential if isinstance(credential, str) else f"provider {id(credential)}"
-    return Account(str(client._base_url), hashed(secret, str(organization), str(project)), model)
+    return Account(str(client._base_url), store.payer(credential, str(organization), str(project)), model)
 
 
 class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):

@@ -69,7 +69,8 @@ class Session:
     _degraded = False
     _wait_began = 0.0
     _sleep_began = 0.0
-    ended = False
+    ended = False  # telemetry has the call's end
+    released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
         self.runtime = runtime
@@ -85,16 +86,13 @@ class Session:
     @property
     def max_retries(self) -> int:
         """How often the SDK would send again; 0 where the caller wants no retries."""
-        retries: int = self.options.get_max_retries(self.client.max_retries)
-        return retries
+        return int(self.options.get_max_retries(self.client.max_retries))
 
     # --- what the pumps call --------------------------------------------------------------------------------------
 
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        if self.policy.mode == "observe":
-            return _SEND
         answer = self._reserve(None)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
@@ -152,6 +150,7 @@ class Session:
         now = self.runtime.clock.monotonic()
         self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
+        self.released = True
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:
@@ -242,11 +241,8 @@ class Session:
 
     @_guard.contained("should_retry", lambda _self, _response: False)
     def takes_over(self, response: Any) -> bool:
-        """Whether the SDK's loop shall leave this failure to us; a throttle that it keeps (observe mode) is noted."""
+        """Whether the SDK's loop shall leave this failure to us."""
         if self._bypass:
-            return False
-        if self.policy.mode == "observe":
-            self._note_observed(response)
             return False
         status = response.status_code
         if status in openai_sdk.OURS:
@@ -285,7 +281,9 @@ class Session:
         taken_over = getattr(error, "status_code", None) in openai_sdk.OURS and not self._bypass
         if self._degraded or not taken_over or self._sdk_retries >= self.max_retries:
             return _DELIVER
-        self._failure = openai_sdk.read_failure(error)
+        # By hand: what failed may be the reading of the error.
+        response = getattr(error, "response", None)
+        self._failure = Failure(None, getattr(error, "status_code", None), type(error).__name__, {}, None, response)
         self._degraded = self._bypass = self._backing_off = True
         return BackOff()
 
@@ -314,10 +312,6 @@ class Session:
 
     def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
         """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
-        if self.policy.mode == "observe":
-            core = self._core = call.observe()
-            core.send(None)
-            return core
         timeout = openai_sdk.timeout_of(self.client, self.options)
         core = self._core = call.run(self.policy, timeout, self.runtime.clock.random)
         core.send(None)
@@ -342,12 +336,6 @@ class Session:
         self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
 
-    def _note_observed(self, response: Any) -> None:
-        failure = openai_sdk.failure_of_response(response)
-        throttle = self._throttle_in(failure)
-        if throttle is not None:
-            self._throttled(throttle, failure, self.runtime.clock.monotonic())
-
     def _sdk_would_retry(self, failure: Failure) -> bool:
         """The SDK's own word on a failure that its loop handed over although it is no throttle."""
         if failure.response is None or failure.status not in openai_sdk.OURS or self._sdk_retries >= self.max_retries:
@@ -360,11 +348,8 @@ class Session:
 
     def _answered_well(self, now: float, result: Any) -> None:
         response = self._response
-        status: int | None = None
-        readings: Iterable[LimitReading] = ()
-        if response is not None:
-            status = response.status_code
-            readings = Readings(response.headers)
+        status = None if response is None else response.status_code
+        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
         self._attempt_ended(now, status, None)
 

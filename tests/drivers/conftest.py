@@ -40,7 +40,7 @@ class Caller:
         self.flavour = flavour
         self.asynchronous = flavour != "sync"
 
-    def __call__(self, server: ThrottlingServer, action: Callable[[Any], Any], **options: Any) -> Any:
+    def __call__(self, server: Any, action: Callable[[Any], Any], **options: Any) -> Any:
         options = {"base_url": server.base_url, "api_key": "test", **options}
         if not self.asynchronous:
             with openai.OpenAI(**options) as client:
