@@ -42,6 +42,9 @@ throttle (so that it comes out of ``request`` as an exception, with its body rea
 ``__stream__`` makes the iterator of every parsed stream, also of one that ``parse()`` makes of a raw response later.
 """
 
+REALTIME_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
+"""Where the SDK has its realtime connections; the second one alone before 1.107."""
+
 OURS: Final = frozenset({429, 503, 529})
 """Statuses that the SDK's loop hands over unseen, since a streamed response has no body there yet: 429, and the overload
 statuses of OpenAI (503) and Anthropic-like services (529)."""
@@ -166,6 +169,11 @@ def adopt(stream: Any, kept: Any, answer: Any) -> None:
     kept.__dict__ = response.__dict__
     stream.response = response
     stream._decoder = stream._client._make_sse_decoder()
+
+
+def private(instance: object, name: str) -> Any:
+    """``self.__name`` of one of the SDK's classes; None where it has none."""
+    return getattr(instance, f"_{type(instance).__name__}__{name}", None)
 
 
 def refuses_retry(headers: Mapping[str, str]) -> bool:

@@ -71,16 +71,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("feature")
     if marker is not None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        flavour = parameters.get("caller", "asyncio" if "cancelling" in item.name else "sync")
+        alone = "asyncio" if parameters.get("asynchronous") or "cancelling" in item.name else "sync"
+        flavour = parameters.get("caller", alone)
         item.user_properties.append(("feature", (marker.args[0], flavour)))
 
 
 def pytest_sessionfinish() -> None:
     directory = os.environ.get("SUPPORT_RECORD")
     if directory:
-        record = {"openai": openai.__version__, "python": platform.python_version(), "features": _proved}
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        (Path(directory) / f"{openai.__version__}.json").write_text(json.dumps(record))
+        path = Path(directory) / f"{openai.__version__}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = json.loads(path.read_text())["features"] if path.exists() else {}  # a part may be run again by itself
+        record = {"openai": openai.__version__, "python": platform.python_version(), "features": {**before, **_proved}}
+        path.write_text(json.dumps(record))
 
 
 _proved: dict[str, dict[str, list[str]]] = {}
