@@ -1,0 +1,4 @@
+import argparse
+HELP=""
+def add_arguments(p): pass
+def run(o): return 0
