@@ -1,0 +1,45 @@
+"""Python imports this at its start because ``otel-ratelimit run`` has put this folder first in ``PYTHONPATH``.
+
+Costs a program that never imports ``openai`` next to nothing, and changes nothing for it: the folder leaves ``sys.path``
+again, and the ``sitecustomize`` that would have been imported without it is imported now.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _start() -> None:
+    directory = os.environ.get("OTEL_RATELIMIT_RUN_DIRECTORY", "")
+    if not os.path.isdir(directory):
+        return
+    try:
+        import wrapt
+
+        from otel_ratelimit._commands.run import child
+    except ImportError:  # another interpreter, where the package is not installed
+        child = wrapt = None
+    with open(os.path.join(directory, f"{os.getpid()}.{'python' if child else 'missing'}"), "w") as marker:
+        marker.write(sys.executable or "")
+    if child:
+        wrapt.register_post_import_hook(child.openai_imported, "openai")
+
+
+def _next_one() -> None:
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]
+    ours = sys.modules.pop("sitecustomize", None)
+    try:
+        importlib.import_module("sitecustomize")
+    except ImportError as error:
+        if error.name != "sitecustomize":
+            raise
+        if ours is not None:
+            sys.modules["sitecustomize"] = ours
+
+
+with contextlib.suppress(Exception):  # nothing of ours may keep a program from starting
+    _start()
+_next_one()
