@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 failed, 2 wrong usage, 130 Ctrl-C; ``run``: the program's)."""
     options = parser().parse_args(arguments)
     try:
-        return COMMANDS[options.command].run(options)
+        status: int = COMMANDS[options.command].run(options)
+        return status
     except KeyboardInterrupt:
         complain("stopped")
         return 130

@@ -39,7 +39,9 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: i
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append(Line((" " * indent + "  ".join(cells)).rstrip(), hang=indent + sum(widths[:-1]) + 2 * len(widths[1:])))
+        lines.append(
+            Line((" " * indent + "  ".join(cells)).rstrip(), hang=indent + sum(widths[:-1]) + 2 * len(widths[1:]))
+        )
     return lines
 
 

@@ -58,6 +58,6 @@ def _read(what: list[str]) -> str:
         if sys.stdin.isatty():
             complain("Paste the error, then press Ctrl-D on a line of its own.")
         return sys.stdin.buffer.read().decode("utf-8", "replace")[-MAX_INPUT:]
-    if len(what) == 1 and (os.path.isfile(what[0]) or _LIKE_A_PATH.match(what[0])):  # noqa: PTH113 - never raises
+    if len(what) == 1 and (os.path.isfile(what[0]) or _LIKE_A_PATH.match(what[0])):
         return Path(what[0]).read_text("utf-8", "replace")[-MAX_INPUT:]
     return " ".join(what)

@@ -50,7 +50,9 @@ def _no_throttle(other: Sequence[Pasted]) -> list[Line]:
     if not statuses:
         return [
             Line("No throttle found in this text.", "warning"),
-            Line("Useful are the status line, the headers and the body: `curl -i …`, or the last line of the traceback."),
+            Line(
+                "Useful are the status line, the headers and the body: `curl -i …`, or the last line of the traceback."
+            ),
         ]
     status = statuses[-1]
     meant = _MEANT.get(status, "no answer that waiting would change, as far as can be told")

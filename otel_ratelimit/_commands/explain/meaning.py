@@ -168,7 +168,9 @@ def _plugin(throttle: Throttle, policy: Policy) -> str:
             f"raises the SDK's own error at once: {seconds(delay)} is more than the budget of {seconds(budget)}."
             " Raise OTEL_RATELIMIT_MAX_WAIT and the call's timeout to wait it out"
         )
-    return f"waits {seconds(delay)} (a buffer of {policy.buffer:g} s included), lets others wait with it, and sends again"
+    return (
+        f"waits {seconds(delay)} (a buffer of {policy.buffer:g} s included), lets others wait with it, and sends again"
+    )
 
 
 def _avoid(throttle: Throttle, response: Pasted) -> list[str]:
@@ -191,7 +193,11 @@ def _avoid(throttle: Throttle, response: Pasted) -> list[str]:
         return ["Nothing on your side is wrong. Retry later, or name a fallback model."]
     if kind == "requests":
         return [
-            *(["This is a limit for the whole day: spread the work over days, or get a higher limit."] if throttle.window == "day" else []),
+            *(
+                ["This is a limit for the whole day: spread the work over days, or get a higher limit."]
+                if throttle.window == "day"
+                else []
+            ),
             "Put more into each request: embeddings and moderations take lists, and prompts can be joined.",
             "Refused requests count too, so do not retry early, and turn off retry layers that are stacked.",
             "Work that can wait belongs in the Batch API, which has limits of its own.",
@@ -202,7 +208,11 @@ def _avoid(throttle: Throttle, response: Pasted) -> list[str]:
         return ["Look at the headers of a successful response (x-ratelimit-*): they tell the limits and what is left."]
     share = _share(throttle)
     return [
-        *([f"This one request takes {share:.0%} of the whole limit: make it smaller."] if share and share >= 0.1 else []),
+        *(
+            [f"This one request takes {share:.0%} of the whole limit: make it smaller."]
+            if share and share >= 0.1
+            else []
+        ),
         "Lower the output limit (max_tokens and its relatives): it is charged when the request arrives, used or not.",
         "Send fewer calls at a time, or let them take turns as otel_ratelimit does.",
         "Get a higher limit, or spread the work; work that can wait belongs in the Batch API.",
@@ -228,7 +238,9 @@ def _figures(throttle: Throttle, response: Pasted) -> list[tuple[str, str]]:
         if short > 0 and throttle.retryable:
             refill = throttle.limit / SECONDS[throttle.window]
             rows.append(("short by", f"{amount(short)}, which refills in {seconds(short / refill)}"))
-    rows += [("header says", _told(limit)) for limit in read_limits(response.headers, 0.0) if limit.limit or limit.reset]
+    rows += [
+        ("header says", _told(limit)) for limit in read_limits(response.headers, 0.0) if limit.limit or limit.reset
+    ]
     return rows
 
 

@@ -95,7 +95,9 @@ def _json(text: str) -> Any:
 
 def _from_http(lines: list[str]) -> Iterator[Pasted]:
     """``curl -i`` and ``curl -v``: a status line, headers, a blank line, a body; again for each response."""
-    status, headers, body = None, {}, []
+    status: int | None = None
+    headers: dict[str, str] = {}
+    body: list[str] = []
     in_head = False
     for line in [*lines, "HTTP/1.1 000 end"]:
         begins = _STATUS_LINE.match(line)

@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--observe", action="store_true", help="only look: the program behaves as it would without")
     parser.add_argument(
-        "--no-status", action="store_true", help="no status line; there is none anyway where standard error is no terminal"
+        "--no-status",
+        action="store_true",
+        help="no status line; there is none anyway where standard error is no terminal",
     )
     parser.add_argument(
         "--file", type=Path, help="leave the traces here as OTLP JSON, for otel-ratelimit report or Jaeger"
@@ -28,8 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests-per-minute", type=float, default=500, metavar="N", help="its request limit (default: %(default)s)"
     )
-    parser.add_argument("--latency", type=float, default=0.2, metavar="S", help="its answers' latency in seconds (default: %(default)s)")
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run, with its arguments")
+    parser.add_argument(
+        "--latency", type=float, default=0.2, metavar="S", help="its answers' latency in seconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run, with its arguments"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -64,12 +64,15 @@ def _run(options: argparse.Namespace, program: list[str], directory: Path) -> in
         seconds = time.monotonic() - began
         show(_last_words(directory, seconds), sys.stderr)
         if server is not None:
-            counts = server.counts
-            show(
-                [Line(f"  the local server counted {counts.requests} requests: {counts.succeeded} answered, {counts.throttled} throttled")],
-                sys.stderr,
-            )
+            show([Line(_served(server.counts))], sys.stderr)
     return status
+
+
+def _served(counts: Any) -> str:
+    return (
+        f"  the local server counted {counts.requests} requests: {counts.succeeded} answered,"
+        f" {counts.throttled} throttled"
+    )
 
 
 def _missing_extra(options: argparse.Namespace) -> str | None:
@@ -129,12 +132,15 @@ def _last_words(directory: Path, seconds: float) -> list[Line]:
         return summary.of(_read(directory), seconds, reports)
     lacking = sorted({path.read_text("utf-8") for path in directory.glob("*.missing")})
     if lacking:
-        return [Line(f"otel-ratelimit: no figures: otel-ratelimit is not installed for {', '.join(lacking)}", "warning")]
+        return [
+            Line(f"otel-ratelimit: no figures: otel-ratelimit is not installed for {', '.join(lacking)}", "warning")
+        ]
     if any(directory.glob("*.python")):
         return [Line("otel-ratelimit: the program made no call through the openai package.", "faint")]
     return [
         Line(
-            "otel-ratelimit: no figures: no Python was started, or one with -I, -E or -S, which keeps others out.", "warning"
+            "otel-ratelimit: no figures: no Python was started, or one with -I, -E or -S, which keeps others out.",
+            "warning",
         )
     ]
 

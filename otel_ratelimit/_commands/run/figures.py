@@ -81,7 +81,7 @@ class Figures:
     def level(self, model: object, kind: str, limit: float, remaining: float) -> bool:
         """What is left of a limit; returns whether that is news."""
         levels = self.of(model).levels
-        found = [round(limit), round(remaining)]
+        found = [float(round(limit)), float(round(remaining))]
         news = levels.get(kind) != found
         levels[kind] = found
         return news

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 TICK: Final = 0.25
@@ -42,9 +42,7 @@ def held_back() -> Iterator[Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def execute(
-    program: Sequence[str], environment: Mapping[str, str], before: Any, tick: Callable[[], None]
-) -> int:
+def execute(program: list[str], environment: Mapping[str, str], before: Any, tick: Callable[[], None]) -> int:
     """Run the program to its end, inside of ``held_back``, whose value is ``before``.
 
     Returns its exit status; the negative number of the signal that killed it.
@@ -57,9 +55,7 @@ def execute(
     return _handled(program, environment, tick)
 
 
-def _watched(
-    program: Sequence[str], environment: Mapping[str, str], before: Any, tick: Callable[[], None]
-) -> int:
+def _watched(program: list[str], environment: Mapping[str, str], before: Any, tick: Callable[[], None]) -> int:
     pid = os.posix_spawnp(program[0], program, environment, setsigmask=before, setsigdef=_RESTORED)
     while True:
         received = signal.sigtimedwait({*_PASSED_ON, signal.SIGCHLD}, TICK)
@@ -74,7 +70,7 @@ def _watched(
             tick()
 
 
-def _handled(program: Sequence[str], environment: Mapping[str, str], tick: Callable[[], None]) -> int:
+def _handled(program: list[str], environment: Mapping[str, str], tick: Callable[[], None]) -> int:
     """Where nobody tells who sent a signal: Ctrl-C and Ctrl-\\ count as the terminal's while we are in its foreground."""
     process: subprocess.Popen[bytes] | None = None
 
@@ -85,7 +81,7 @@ def _handled(program: Sequence[str], environment: Mapping[str, str], tick: Calla
 
     earlier = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
-        with subprocess.Popen(program, env=environment) as process:
+        with subprocess.Popen(program, env=environment) as process:  # noqa: S603 - what the user typed
             while True:
                 try:
                     return process.wait(TICK)

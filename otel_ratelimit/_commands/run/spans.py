@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -26,7 +27,9 @@ class SpanFile(SpanExporter):
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "otel-ratelimit run"}), shutdown_on_exit=False)
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": "otel-ratelimit run"}), shutdown_on_exit=False
+        )
         self._provider.add_span_processor(SimpleSpanProcessor(self))
         self.reset()
 
@@ -54,7 +57,9 @@ class SpanFile(SpanExporter):
         documents = [spans_as_json(ended)] if ended else []
         points = [point for level in levels for point in self._points(*level)]
         if points:
-            documents.append({"resourceMetrics": [{"scopeMetrics": [{"scope": {"name": names.SCOPE}, "metrics": points}]}]})
+            documents.append(
+                {"resourceMetrics": [{"scopeMetrics": [{"scope": {"name": names.SCOPE}, "metrics": points}]}]}
+            )
         if documents:
             with open(os.path.join(self._directory, f"{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(document) + "\n" for document in documents)
@@ -67,8 +72,14 @@ class SpanFile(SpanExporter):
         attributes = [{"key": names.MODEL, "value": {"stringValue": model}}]
         now = str(time.time_ns())
         return [
-            {"name": name, "gauge": {"dataPoints": [{"timeUnixNano": now, "asDouble": value, "attributes": attributes}]}}
-            for name, value in ((f"otel_ratelimit.{kind}.limit", limit), (f"otel_ratelimit.{kind}.remaining", remaining))
+            {
+                "name": name,
+                "gauge": {"dataPoints": [{"timeUnixNano": now, "asDouble": value, "attributes": attributes}]},
+            }
+            for name, value in (
+                (f"otel_ratelimit.{kind}.limit", limit),
+                (f"otel_ratelimit.{kind}.remaining", remaining),
+            )
         ]
 
 
@@ -82,7 +93,9 @@ class _Tracer:
 
     def start_span(self, *args: Any, **kwargs: Any) -> Any:
         span = self._tracer.start_span(*args, **kwargs)
-        if not span.get_span_context().is_valid:
+        context, parent = span.get_span_context(), trace.get_current_span(kwargs.get("context")).get_span_context()
+        # Without a provider the API makes no span: it returns an invalid one, or the parent's context once more.
+        if not span.is_recording() and (not context.is_valid or context.span_id == parent.span_id):
             return self._own.start_span(*args, **kwargs)
         if span.is_recording() and isinstance(span, ReadableSpan):
             _note_end(span, self._file)

@@ -46,14 +46,22 @@ def _lost(name: str, model: ModelFigures, seconds: float) -> list[Line]:
     goes through at the limit's own speed, so twice the limit takes half that time, if nothing else is the bottleneck."""
     total = sum(model.waited.values())
     waited = length(union(stretch for stretches in model.stretches.values() for stretch in stretches))
-    lines = [Line(f"  {name}: its calls waited {total:.1f} s in all; somebody waited during {waited:.1f} s of {seconds:.1f} s.", hang=4)]
+    lines = [
+        Line(
+            f"  {name}: its calls waited {total:.1f} s in all; somebody waited during {waited:.1f} s of {seconds:.1f} s.",
+            hang=4,
+        )
+    ]
     limited = [model.stretches.get(reason, []) for reason in ("throttled", "admission")]
     if model.throttles and not any(model.retries[reason] for reason in ("server_error", "timeout", "connection")):
         limited.append(model.stretches.get("backoff", []))
     bound = length(union(stretch for stretches in limited for stretch in stretches))
     if bound >= 0.1:
         lines.append(
-            Line(f"  Twice the limit would have saved up to {bound / 2:.1f} s, five times the limit up to {bound * 0.8:.1f} s.", hang=4)
+            Line(
+                f"  Twice the limit would have saved up to {bound / 2:.1f} s, five times the limit up to {bound * 0.8:.1f} s.",
+                hang=4,
+            )
         )
     return lines
 

@@ -34,6 +34,7 @@ class Tap:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._instruments: Instruments | None = None
+        self._thread: threading.Thread | None
         self._spans = _spans(directory)
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
@@ -62,7 +63,7 @@ class Tap:
         self._lock = threading.Lock()
         self._figures = Figures()
         self._news = False
-        self._thread: threading.Thread | None = None
+        self._thread = None
         if self._spans is not None:
             self._spans.reset()
 

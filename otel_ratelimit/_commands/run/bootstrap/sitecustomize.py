@@ -17,15 +17,15 @@ def _start() -> None:
     if not os.path.isdir(directory):
         return
     try:
-        import wrapt
-
-        from otel_ratelimit._commands.run import child
+        wrapt = importlib.import_module("wrapt")
+        child = importlib.import_module("otel_ratelimit._commands.run.child")
     except ImportError:  # another interpreter, where the package is not installed
-        child = wrapt = None
-    with open(os.path.join(directory, f"{os.getpid()}.{'python' if child else 'missing'}"), "w") as marker:
-        marker.write(sys.executable or "")
-    if child:
+        found = "missing"
+    else:
+        found = "python"
         wrapt.register_post_import_hook(child.openai_imported, "openai")
+    with open(os.path.join(directory, f"{os.getpid()}.{found}"), "w") as marker:
+        marker.write(sys.executable or "")
 
 
 def _next_one() -> None:
