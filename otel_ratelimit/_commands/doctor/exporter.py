@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from opentelemetry.sdk import _configuration as sdk
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
@@ -33,7 +36,7 @@ _HINTS: Final = (
     ),
     ("401", "the endpoint wants a credential: OTEL_EXPORTER_OTLP_HEADERS"),
     ("403", "the endpoint refuses the credential: OTEL_EXPORTER_OTLP_HEADERS"),
-    ("name", "the host name cannot be resolved"),
+    ("gaierror", "the host name cannot be resolved"),
     ("timed out", "no answer in time: is a firewall or a proxy in between?"),
 )
 
@@ -76,7 +79,11 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
             try:
                 # A class that is no exporter (Prometheus' reader, which is asked instead of sending) has nobody to call.
                 exporter: Any = make() if issubclass(make, (SpanExporter, MetricExporter)) else None
-                sent = exporter is None or (_send_span(exporter) if signal == "traces" else _send_metrics(exporter))
+                unreachable = _unreachable(str(getattr(exporter, "_endpoint", "")))
+                told.extend(unreachable)
+                sent = exporter is None or (
+                    not unreachable and (_send_span(exporter) if signal == "traces" else _send_metrics(exporter))
+                )
             except Exception as error:
                 told.append(f"{type(error).__name__}: {error}")
                 sent, exporter = False, None
@@ -117,6 +124,19 @@ def _send_metrics(exporter: MetricExporter) -> bool:
     result = exporter.export(MetricsData(resource_metrics=[]))
     exporter.shutdown()
     return result is MetricExportResult.SUCCESS
+
+
+def _unreachable(endpoint: str) -> list[str]:
+    """Why no connection can be had, if so. The exporter itself would try again and again first, and not say why."""
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    if not parts.hostname or (parts.scheme in getproxies() and not proxy_bypass(parts.hostname)):
+        return []
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), float(TIMEOUT)).close()
+    except OSError as error:
+        return [f"{type(error).__name__}: {error}"]
+    return []
 
 
 @contextmanager

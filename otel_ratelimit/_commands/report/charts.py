@@ -44,8 +44,8 @@ def timeline(calls: Sequence[Call]) -> str:
             f'<rect class="whole" x="{scale.x(call.start)}" y="{y + BAR // 2 - 1}" height="2"'
             f' width="{scale.width(call.start, call.end)}"/>'
         )
-        parts += [_bar("attempt", start, stop, y, scale, "first attempt") for start, stop in _gaps(call)]
-        parts += [_bar(part.kind, part.start, part.end, y, scale, _remark(part)) for part in call.parts]
+        parts += [_bar("attempt", start, stop, "first attempt", y=y, scale=scale) for start, stop in _gaps(call)]
+        parts += [_bar(part.kind, part.start, part.end, _remark(part), y=y, scale=scale) for part in call.parts]
         parts.append("</g>")
     return _svg(
         "Timeline of the calls", f"{len(shown)} calls, one row each, over {end - begin:.1f} seconds", height, parts
@@ -157,7 +157,7 @@ class Scale:
         return (WIDTH - LEFT - RIGHT) / ((self.end - self.begin) or 1)
 
 
-def _bar(kind: str, start: float, stop: float, y: int, scale: Scale, title: str) -> str:
+def _bar(kind: str, start: float, stop: float, title: str, *, y: int, scale: Scale) -> str:
     return (
         f'<rect class="{kind}" x="{scale.x(start)}" y="{y}" height="{BAR}" width="{scale.width(start, stop)}">'
         f"<title>{escape(f'{kind}, {stop - start:.3f} s: {title}')}</title></rect>"

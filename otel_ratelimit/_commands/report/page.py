@@ -20,8 +20,8 @@ _STYLE: Final = """
 :root { color-scheme: light dark; --page: #ffffff; --card: #f4f5f7; --text: #1d2129; --faint: #59626f; --grid: #d9dde3;
   --throttle: #c62828; --wait: #e69f00; --retry: #1b7f4b; --attempt: #2f6fb7;
   --line0: #2f6fb7; --line1: #8b3fa8; --line2: #1b7f4b; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171c; --card: #1e232b; --text: #e8eaed; --faint: #a3acb9; 
-  --grid: #39414d;  --throttle: #ff6b61; --wait: #ffc247; --retry: #4fc98a; --attempt: #6fb0f5;
+@media (prefers-color-scheme: dark) { :root { --page: #14171c; --card: #1e232b; --text: #e8eaed; --faint: #a3acb9;
+  --grid: #39414d; --throttle: #ff6b61; --wait: #ffc247; --retry: #4fc98a; --attempt: #6fb0f5;
   --line0: #6fb0f5; --line1: #d49bea; --line2: #4fc98a; } }
 body { margin: 0 auto; padding: 1.5rem; max-width: 72rem; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif; }

@@ -1,7 +1,4 @@
-"""What runs inside the program: instruments it unless it does so itself, and starts counting along.
-
-Light to import: every Python process below ``otel-ratelimit run`` imports it, also those that never call OpenAI.
-"""
+"""What runs inside the program once it imports ``openai``: instruments it unless it does so itself, and counts along."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def of(figures: Figures, seconds: float, processes: int) -> list[Line]:
     """Lines for standard error. ``seconds`` is how long the program ran."""
     throttles = figures.total("throttles")
     where = f" in {processes} processes" if processes > 1 else ""
-    head = f"otel-ratelimit: {figures.calls} calls{where}, {seconds:.1f} s"
+    head = f"otel-ratelimit: {figures.calls} call{'' if figures.calls == 1 else 's'}{where}, {seconds:.1f} s"
     if not (throttles or figures.total("waits") or figures.total("give_ups")):
         return [Line(f"{head}; nothing was throttled, nobody waited.", "good")]
     gave_up = figures.total("give_ups")

@@ -6,6 +6,7 @@ again, and the ``sitecustomize`` that would have been imported without it is imp
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import sys
 
@@ -16,16 +17,16 @@ def _start() -> None:
     directory = os.environ.get("OTEL_RATELIMIT_RUN_DIRECTORY", "")
     if not os.path.isdir(directory):
         return
-    try:
-        wrapt = importlib.import_module("wrapt")
-        child = importlib.import_module("otel_ratelimit._commands.run.child")
-    except ImportError:  # another interpreter, where the package is not installed
-        found = "missing"
-    else:
-        found = "python"
-        wrapt.register_post_import_hook(child.openai_imported, "openai")
-    with open(os.path.join(directory, f"{os.getpid()}.{found}"), "w") as marker:
+    # Another interpreter may lack both.
+    found = all(importlib.util.find_spec(name) for name in ("otel_ratelimit", "wrapt"))
+    if found:
+        importlib.import_module("wrapt").register_post_import_hook(_openai_imported, "openai")
+    with open(os.path.join(directory, f"{os.getpid()}.{'python' if found else 'missing'}"), "w") as marker:
         marker.write(sys.executable or "")
+
+
+def _openai_imported(module: object) -> None:
+    importlib.import_module("otel_ratelimit._commands.run.child").openai_imported(module)
 
 
 def _next_one() -> None:
