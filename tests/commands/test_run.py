@@ -286,7 +286,9 @@ def in_a_terminal(arguments: list[str], keys: bytes, after: bytes) -> tuple[int,
             if not typed and after in shown:
                 os.write(terminal, keys)
                 typed = True
-        _, status = os.waitpid(pid, 0) if time.monotonic() < end else (os.kill(pid, signal.SIGKILL), -1)
+        if time.monotonic() >= end:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
     finally:
         os.close(terminal)
     return os.waitstatus_to_exitcode(status), shown
