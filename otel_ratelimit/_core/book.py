@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, MAX_LIMIT, MIN_LIMIT, Ledger, window_of
+from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, FINE_GRAIN, MAX_LIMIT, MIN_LIMIT, Ledger, shallow_of, slope_of, window_of
 
 UNITS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3, "images": 0}
 """Which of a call's needs (see ``queue.Needs``) a kind of limit counts."""
@@ -57,7 +57,7 @@ class Reading(Protocol):
 class Entry:
     """One ledger and how the server speaks of it."""
 
-    __slots__ = ("by_header", "heard", "ledger", "measured", "refused", "short", "unit")
+    __slots__ = ("by_header", "grain", "heard", "last", "ledger", "measured", "refused", "short", "unit")
 
     def __init__(self, ledger: Ledger, unit: int, *, by_header: bool) -> None:
         self.ledger = ledger
@@ -68,6 +68,10 @@ class Entry:
         self.short = False
         """Whether the last reading, on a refusal, showed too little left for the call."""
         self.heard = 0
+        self.grain = 1.0
+        """Seconds to which this header's times are printed."""
+        self.last: tuple[float, float] | None = None
+        """What the last header that the ledger did not explain said: units left, seconds until full."""
         self.measured = 0.0
         """A window that is no usual one, as one reading had it: believed once a second one agrees."""
 
@@ -96,8 +100,11 @@ class Book:
         entry = self.slots.get(slot)
         if entry is None or entry.ledger.limit != limit:
             entry = self._for_slot(slot, unit, limit, remaining, reading.reset)
-        elif entry.ledger.window not in CANONICAL_WINDOWS:
-            self._measure(entry, limit, remaining, reading.reset)
+        if reading.reset is not None:
+            if reading.reset % 1.0:
+                entry.grain = FINE_GRAIN
+            if not entry.ledger.explains(remaining, reading.reset, entry.grain):
+                self._measure(entry, limit, remaining, reading.reset)
         if entry.refused and sent > entry.ledger.sent:
             entry.refused = False
             ledger = entry.ledger
@@ -190,13 +197,21 @@ class Book:
                 twin.resize(limit, window)
         entry.refused = False
 
-    def _measure(self, entry: Entry, limit: float, remaining: float, reset: float | None) -> None:
-        window = window_of(limit, remaining, reset)
-        if window is None:
+    def _measure(self, entry: Entry, limit: float, remaining: float, reset: float) -> None:
+        """A header that does not fit what was believed of the bucket: its window, or how much of it can be saved up."""
+        ledger = entry.ledger
+        last, entry.last = entry.last, (remaining, reset)
+        if last is not None:
+            shape = slope_of(last, entry.last, limit, entry.grain) or shallow_of(last, entry.last, limit, entry.grain)
+            if shape is not None:
+                ledger.reshape(*shape)
+                return
+        implied = window_of(limit, remaining, reset)
+        if implied is None or ledger.window in CANONICAL_WINDOWS:
             return
-        if window in CANONICAL_WINDOWS or abs(window - entry.measured) <= 0.05 * window:
-            entry.ledger.resize(limit, window)
-        entry.measured = window
+        if implied in CANONICAL_WINDOWS or abs(implied - entry.measured) <= 0.05 * implied:
+            ledger.resize(limit, implied)
+        entry.measured = implied
 
     def _add(self, ledger: Ledger, unit: int, by_header: bool) -> Entry:
         if len(self.entries) >= MOST_LEDGERS:

@@ -44,6 +44,12 @@ LONGEST_WINDOW: Final = 3_000_000.0
 WINDOW_TOLERANCE: Final = 0.03
 """Share by which a window computed from one reading may miss a canonical one, beyond the rounding of the reset time."""
 
+FINE_GRAIN: Final = 0.001
+"""Seconds to which reset times are printed, where they are not whole."""
+
+SLOPE_ERROR: Final = 0.1
+"""Share by which rounding may falsify what two readings tell together; beyond it they tell nothing."""
+
 DEFAULT_WINDOW: Final = 60.0
 """Seconds. Where nothing at all tells the window: the most common one. A wrong guess shows up as drain and is corrected
 by it; any reset time or message replaces it."""
@@ -78,6 +84,12 @@ DRAIN_TIME: Final = 4.0
 QUANTUM: Final = 1.0
 """Seconds of refill that a bucket holds which is "quantized": OpenAI may enforce 60,000 a minute as 1,000 a second."""
 
+WHOLE: Final = 0.97
+"""Share of the limit from which on a measured capacity is the limit itself."""
+
+OVERFULL: Final = 1.2
+"""Times its capacity that a ledger must be told to hold to learn that it was thought too small."""
+
 DRAIN_HOLD: Final = 10.0
 """Seconds after an anchor for which the drain is believed to go on: who hears nothing supposes that others have
 stopped, and finds out. Every wait stays finite that way."""
@@ -96,8 +108,9 @@ class Ledger:
     Attributes:
         kind, scope: what it limits ("tokens", "requests", ...) and whose it is ("" or "project").
         limit: its size as the server names it.
-        capacity: units that it holds when full: the limit, or a second's share of it.
-        burst: the least that a second's share may be, None where the whole limit can be saved up.
+        capacity: units that it holds when full: the limit, or the refill of ``depth`` seconds.
+        depth: seconds of refill that can be saved up; None where it is the whole limit.
+        burst: units that it holds at least, however short ``depth`` is.
         window: seconds in which an empty one is full again; None while that is not known.
         rate: units a second that it is refilled by.
         drain: units a second that others take of it, as measured.
@@ -109,7 +122,7 @@ class Ledger:
     """
 
     __slots__ = (
-        "_at", "_full", "_level", "_spent", "burst", "capacity", "doubt", "drain", "kind", "limit", "margin", "rate",
+        "_at", "_full", "_level", "_spent", "burst", "capacity", "depth", "doubt", "drain", "kind", "limit", "margin", "rate",
         "scope", "sent", "silent", "stray", "told", "typical", "window",
     )  # fmt: skip
 
@@ -117,7 +130,8 @@ class Ledger:
         self.kind = kind
         self.scope = scope
         self.limit = 0.0
-        self.burst: float | None = None
+        self.burst = 0.0
+        self.depth: float | None = None
         self.capacity = 0.0
         self.window: float | None = None
         self.rate = 0.0
@@ -141,15 +155,35 @@ class Ledger:
         if window is not None:
             self.window = window
         rate = self.limit / (self.window or DEFAULT_WINDOW)
-        self.capacity = self.limit if self.burst is None else min(max(rate * QUANTUM, self.burst), self.limit)
+        self.capacity = self.limit if self.depth is None else min(max(rate * self.depth, self.burst), self.limit)
+        self.margin = min(self.margin, MOST_MARGIN * self.capacity)
         if rate != self.rate:
             self.rate = rate
             self.drain = min(self.drain, MOST_DRAIN * rate)
 
     def enforce_per_second(self, least: float) -> None:
         """It refused while most of its limit was left: it enforces a second's share (or ``least`` units)."""
+        self.hold(QUANTUM, least)
+
+    def hold(self, depth: float | None, least: float = 0.0) -> None:
+        """It can save up the refill of ``depth`` seconds, but no less than ``least`` units; None: its whole limit."""
+        self.depth = depth
         self.burst = least
         self.resize(self.limit, None)
+
+    def reshape(self, window: float, depth: float) -> None:
+        """It is another bucket than was thought: what was taken for others' use, or for errors, was that mistake."""
+        self.drain = 0.0
+        self.margin = 0.0
+        self.resize(self.limit, window)
+        self.hold(None if depth >= WHOLE * window else depth)
+
+    def explains(self, remaining: float, reset: float, grain: float) -> bool:
+        """Whether a bucket of this size and rate shows ``remaining`` units and ``reset`` seconds (to ``grain``) until full."""
+        if self.rate <= 0:
+            return False
+        expected = (self.capacity - remaining) / self.rate
+        return abs(expected - reset) <= grain + 1.0 / self.rate + WINDOW_TOLERANCE * max(expected, reset)
 
     def level(self, now: float, spent: float, sent: int) -> float:
         """Units left at ``now`` when ``spent`` was reserved in all, the last of it by request ``sent``."""
@@ -219,6 +253,8 @@ class Ledger:
         if sent <= self.sent:
             return
         told = min(max(told, -self.limit), self.limit)
+        if told > OVERFULL * self.capacity:
+            self.hold(None)
         elapsed = sent_at - self._at
         if self.sent >= 0 and elapsed > 0 and self._full < self.sent and told < self.limit:
             lost = self._level + elapsed * self.rate - told
@@ -226,9 +262,12 @@ class Ledger:
             if silent and tariff is not None:
                 tariff.learn_sum(ours, lost, silent)
             else:
-                found = (lost - ours) / elapsed
+                # Nobody takes more than flows in for long: more than that is the order in which a burst of ours arrived.
+                found = min(max((lost - ours) / elapsed, -self.rate), self.rate)
                 self.drain += (found - self.drain) * elapsed / (elapsed + DRAIN_TIME)
                 self.drain = min(max(self.drain, 0.0), MOST_DRAIN * self.rate)
+        elif self.drain and elapsed > 0:  # it was full meanwhile: nobody takes much
+            self.drain *= DRAIN_TIME / (elapsed + DRAIN_TIME)
         self.sent = sent
         self.told = told
         if self._full > sent:
@@ -279,6 +318,43 @@ class Ledger:
         self._at = min(self._at, now)
 
 
+def slope_of(
+    first: tuple[float, float], second: tuple[float, float], limit: float, grain: float
+) -> tuple[float, float] | None:
+    """Window and depth in seconds from two readings of (remaining, time until full); None where they cannot tell.
+
+    One reading cannot tell a limit of 10,000 a second from 10,000 a minute of which a second's share can be saved up, both
+    empty: two can, because what is missing until full grows by the refill rate.
+    """
+    (more, sooner), (less, later) = sorted((first, second), reverse=True)
+    units, seconds = more - less, later - sooner
+    if units <= 0 or seconds <= 0:
+        return None
+    error = 2.0 * grain / seconds + 1.0 / units
+    if error > SLOPE_ERROR:
+        return None
+    measured = limit * seconds / units
+    window = next((one for one in CANONICAL_WINDOWS if abs(one - measured) <= (error + WINDOW_TOLERANCE) * one), None)
+    if window is None:
+        return None
+    return window, less * window / limit + later
+
+
+def shallow_of(
+    first: tuple[float, float], second: tuple[float, float], limit: float, grain: float
+) -> tuple[float, float] | None:
+    """The same from two readings of a bucket that stays nearly full, of a limit by the minute; None if it is none.
+
+    What is left, in seconds of refill, and the time until full add up to what it holds when full: to the same twice, and far
+    less than a minute.
+    """
+    depth, other = (remaining * DEFAULT_WINDOW / limit + reset for remaining, reset in (first, second))
+    tolerance = min(grain + DEFAULT_WINDOW / limit + WINDOW_TOLERANCE * depth, 0.5 * depth)
+    if not 0 < depth < 0.5 * DEFAULT_WINDOW or abs(depth - other) > tolerance:
+        return None
+    return DEFAULT_WINDOW, depth
+
+
 def window_of(limit: float, remaining: float, reset: float | None) -> float | None:
     """The window that ``reset``, the time until full, implies; None where a reading cannot tell (a full bucket).
 
@@ -288,7 +364,7 @@ def window_of(limit: float, remaining: float, reset: float | None) -> float | No
     missing = limit - remaining
     if reset is None or missing <= 0 or not 0 < reset < MAX_LIMIT:
         return None
-    grain = 1.0 if reset == math.floor(reset) else 0.001
+    grain = 1.0 if reset == math.floor(reset) else FINE_GRAIN
     scale = limit / missing
     low = (reset - grain) * scale * (1.0 - WINDOW_TOLERANCE)
     high = (reset + grain) * scale * (1.0 + WINDOW_TOLERANCE)

@@ -36,6 +36,13 @@ PATIENCE: Final = 60.0
 raised, quotas bought, and a client that believes an old word for hours fails calls that the server would have served. It
 costs a refusal a minute at most, and the one who is refused has the server's own answer at once."""
 
+SURPRISES: Final = 4.0
+"""Generations of requests in a row, each let go because the ledgers had room and refused all the same, after which they are
+not believed alone: the pacer, which needs no model, holds beside them until they have been right for as long."""
+
+RIGHT_CALLS: Final = 8.0
+"""Calls served that make up for one surprise."""
+
 MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
@@ -56,7 +63,7 @@ class Limits:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
-    __slots__ = ("_last_at", "_oversized_at", "_quickest", "book", "calm", "gates", "spent", "tariff")
+    __slots__ = ("_last_at", "_oversized_at", "_quickest", "_surprised", "_surprises", "book", "calm", "gates", "spent", "tariff")
 
     def __init__(self, gates: Gates) -> None:
         self.tariff = Tariff()
@@ -67,6 +74,8 @@ class Limits:
         self._oversized_at = -math.inf
         self._last_at = -math.inf
         self._quickest = math.inf
+        self._surprises = 0.0
+        self._surprised = -1
 
     # --- may it go, and when ------------------------------------------------------------------------------------------
 
@@ -193,7 +202,7 @@ class Limits:
             remaining = reading.remaining
             if entry is None or remaining is None or entry.ledger.limit != reading.limit:
                 return False
-            if remaining < CALM * entry.ledger.limit:
+            if remaining < CALM * entry.ledger.capacity:
                 return False
         return True
 
@@ -222,6 +231,8 @@ class Limits:
                 entry.ledger.pass_over(typical, stray, stray / self.tariff.certainty)
         if used is not None and 0 < used < math.inf:
             self._take_usage(ticket, used)
+        if self._surprises:
+            self._trust(ticket)
         if self.gates.gated:
             self.gates.served(ticket.sent, now, waiting=waiting)
 
@@ -276,7 +287,7 @@ class Limits:
         entry.short = refused and level < 2.0 * ticket.needs[entry.unit] + ledger.margin
         if reading.reset is not None and ledger.window is not None and 0 <= reading.reset <= ledger.window:
             # Remaining is cut to whole units; the time until full is finer where units are few (300 RPM: 0.2 s each).
-            level = min(max(level, ledger.limit - ledger.rate * reading.reset), level + 0.999)
+            level = min(max(level, ledger.capacity - ledger.rate * reading.reset), level + 0.999)
         self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level) if entry.short else level)
 
     def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry]) -> None:
@@ -334,14 +345,32 @@ class Limits:
         ticket.ignores_reset = False
         if slow_down:
             self.gates.slow_down(ticket.sent, now)
-        elif throttle.kind in ("overload", "concurrency"):
+            return
+        if throttle.kind in ("overload", "concurrency"):
             self.gates.overloaded(ticket.sent)
-        elif any(entry.short for entry in told):
-            # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
-            ticket.ignores_reset = throttle.source == "x-ratelimit-reset"
-        else:
+            return
+        # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
+        explained = any(entry.short for entry in told)
+        ticket.ignores_reset = explained and throttle.source == "x-ratelimit-reset"
+        if not explained or self._surprised_again(ticket):
+            delay = None if ticket.ignores_reset else throttle.delay
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
-            self.gates.refused(ticket.sent, ticket.sent_at, before, now, throttle.delay, alone=not waiting)
+            self.gates.refused(ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting)
+
+    def _surprised_again(self, ticket: Ticket) -> bool:
+        """Whether the ledgers, which had room for the call, have been wrong too often of late to be believed alone."""
+        if ticket.sent > self._surprised and (ticket.levels or ticket.levels is None):
+            self._surprises += 1.0
+            self._surprised = self.gates.sent
+        return self._surprises > SURPRISES
+
+    def _trust(self, ticket: Ticket) -> None:
+        """A call was served as the ledgers had it; once they are believed again the pacer is not needed beside them."""
+        if ticket.sent > self._surprised:
+            doubted = self._surprises > SURPRISES
+            self._surprises = max(self._surprises - 1.0 / RIGHT_CALLS, 0.0)
+            if doubted and self._surprises <= SURPRISES:
+                self.gates.pacer.on = False
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""
