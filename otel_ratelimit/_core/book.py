@@ -15,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from otel_ratelimit._core.ledger import CANONICAL_WINDOWS, FINE_GRAIN, MAX_LIMIT, MIN_LIMIT, Ledger, shallow_of, slope_of, window_of
+from otel_ratelimit._core.ledger import (
+    CANONICAL_WINDOWS,
+    FINE_GRAIN,
+    MAX_LIMIT,
+    MIN_LIMIT,
+    Ledger,
+    shallow_of,
+    slope_of,
+    window_of,
+)
 
 UNITS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3, "images": 0}
 """Which of a call's needs (see ``queue.Needs``) a kind of limit counts."""

@@ -63,7 +63,18 @@ class Limits:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
-    __slots__ = ("_last_at", "_oversized_at", "_quickest", "_surprised", "_surprises", "book", "calm", "gates", "spent", "tariff")
+    __slots__ = (
+        "_last_at",
+        "_oversized_at",
+        "_quickest",
+        "_surprised",
+        "_surprises",
+        "book",
+        "calm",
+        "gates",
+        "spent",
+        "tariff",
+    )
 
     def __init__(self, gates: Gates) -> None:
         self.tariff = Tariff()

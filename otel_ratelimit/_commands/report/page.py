@@ -65,7 +65,7 @@ def render(recording: Recording, source: str) -> str:
             f"<title>{escape(source)}: throttled calls</title><style>{_STYLE}</style></head><body>",
             _header(source, begin, end),
             "<main>",
-            _figures(calls, begin, end),
+            _figures(calls),
             _timeline(calls),
             _remaining(recording, begin, end),
             _waits(calls),
@@ -83,7 +83,7 @@ def _header(source: str, begin: float, end: float) -> str:
     )
 
 
-def _figures(calls: Sequence[Call], begin: float, end: float) -> str:
+def _figures(calls: Sequence[Call]) -> str:
     outcomes = Counter(call.outcome for call in calls)
     waited = [call.waited for call in calls]
     rows = (
@@ -93,7 +93,6 @@ def _figures(calls: Sequence[Call], begin: float, end: float) -> str:
         ("ended in an error", f"{outcomes['gave_up'] + outcomes['not_retryable']}"),
         ("waited in all", f"{sum(waited):.1f} s"),
         ("longest wait of a call", f"{max(waited):.1f} s"),
-        ("from first to last", f"{end - begin:.1f} s"),
     )
     return "<dl>" + "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in rows) + "</dl>"
 
