@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk import environment_variables
 
 import otel_ratelimit
 from otel_ratelimit.__main__ import COMMANDS, main, parser
+from otel_ratelimit._commands.doctor.environment import known_variables
 from otel_ratelimit._commands.run.child import DIRECTORY
 from otel_ratelimit._settings import VARIABLES
 from otel_ratelimit.testing import Limit, ThrottlingServer
@@ -70,8 +70,7 @@ def test_pictures_are_small_and_used() -> None:
 
 def test_every_variable_that_is_named_exists() -> None:
     """Ours, and OpenTelemetry's as the SDK itself lists them."""
-    known = {str(value) for value in vars(environment_variables).values() if isinstance(value, str)}
-    known |= {*VARIABLES, DIRECTORY, "OTEL_CONFIG_FILE"}
+    known = known_variables() | {*VARIABLES, DIRECTORY, "OTEL_CONFIG_FILE"}
     for page in PAGES.values():
         for name in set(re.findall(r"\bOTEL_[A-Z_]+\b", page.text)):
             if not name.startswith(("OTEL_PYTHON_", "OTEL_SEMCONV_")):

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from opentelemetry.sdk import environment_variables
+from opentelemetry import environment_variables as api_variables
+from opentelemetry.sdk import environment_variables as sdk_variables
 
 from otel_ratelimit import _settings, _setup
 from otel_ratelimit._commands.doctor.check import Check, without_secret
@@ -61,12 +62,18 @@ def _ours(environment: Mapping[str, str]) -> Iterator[Check]:
         yield Check(AREA, "warning", "OTEL_RATELIMIT_MODE=off: nothing waits, nothing is traced")
 
 
-def _typing_errors(environment: Mapping[str, str]) -> Iterator[Check]:
-    known = {
-        str(value)
-        for name, value in vars(environment_variables).items()
+def known_variables() -> set[str]:
+    """The variables that OpenTelemetry's API and SDK list themselves."""
+    return {
+        value
+        for module in (api_variables, sdk_variables)
+        for name, value in vars(module).items()
         if name.startswith("OTEL_") and isinstance(value, str)
     }
+
+
+def _typing_errors(environment: Mapping[str, str]) -> Iterator[Check]:
+    known = known_variables()
     for name in sorted(environment):
         if not name.startswith("OTEL_") or name in known or name.startswith((_settings.PREFIX, *_ELSEWHERE)):
             continue
