@@ -15,6 +15,7 @@ The life of a ticket: ``enter`` -> (``check`` until it answers None) -> send -> 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -54,7 +55,6 @@ class Admission:
 
     Attributes:
         cause: what was handed to the ``settle`` that last closed a gate, None before; for span links.
-        limits: what is known of the server.
     """
 
     __slots__ = ("_limits", "_now", "_number", "_queue", "_random", "_wakes", "cause")
@@ -97,6 +97,26 @@ class Admission:
         self._pump(now)
         ticket.collected = ticket.state == IN_FLIGHT
         return ticket
+
+    def watch(self, now: float, cost: Cost, priority: Priority) -> tuple[Ticket, float]:
+        """A call that goes at once, whatever the limits say; what it takes is counted all the same.
+
+        Returns its ticket, in flight, and for how many seconds it would have been held: 0 if it fits now, and also where only
+        the next answer can tell.
+        """
+        self._arrive(now)
+        self._number = number = self._number + 1
+        ticket = Ticket(cost, priority, number)
+        limits = self._limits
+        needs = limits.needs(cost)
+        held = 0.0
+        if self._queue.size or not limits.fits_calmly(needs):
+            at = limits.when(needs, None, now)
+            held = at - now if at < math.inf else 0.0
+        ticket.forced = held > 0
+        ticket.state = IN_FLIGHT
+        limits.reserve(ticket, needs, now)
+        return ticket, held
 
     def check(self, ticket: Ticket, now: float) -> float | None:
         """None if the call is admitted; else the time before which asking again is pointless, unless woken earlier."""

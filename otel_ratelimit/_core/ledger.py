@@ -192,7 +192,8 @@ class Ledger:
         if since > 0:
             level += since * self.rate - min(since, DRAIN_HOLD) * self.drain
         if level >= self.capacity:
-            # Full: what flows in from now on is lost, so counting starts anew here.
+            # Full: what flows in from now on is lost, so counting starts anew here; and nobody can be taking much.
+            self.drain *= DRAIN_TIME / (max(since, 0.0) + DRAIN_TIME)
             level = self._level = self.capacity
             self._at = now
             self._spent = spent
@@ -266,8 +267,6 @@ class Ledger:
                 found = min(max((lost - ours) / elapsed, -self.rate), self.rate)
                 self.drain += (found - self.drain) * elapsed / (elapsed + DRAIN_TIME)
                 self.drain = min(max(self.drain, 0.0), MOST_DRAIN * self.rate)
-        elif self.drain and elapsed > 0:  # it was full meanwhile: nobody takes much
-            self.drain *= DRAIN_TIME / (elapsed + DRAIN_TIME)
         self.sent = sent
         self.told = told
         if self._full > sent:

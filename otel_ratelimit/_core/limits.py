@@ -370,7 +370,7 @@ class Limits:
 
     def _surprised_again(self, ticket: Ticket) -> bool:
         """Whether the ledgers, which had room for the call, have been wrong too often of late to be believed alone."""
-        if ticket.sent > self._surprised and (ticket.levels or ticket.levels is None):
+        if ticket.sent > self._surprised and not ticket.forced and (ticket.levels or ticket.levels is None):
             self._surprises += 1.0
             self._surprised = self.gates.sent
         return self._surprises > SURPRISES

@@ -43,12 +43,13 @@ class Ticket:
         admitted: whether its turn has come and its share of every limit is reserved.
         collected: whether its caller knows that it is admitted, and has sent it.
         exact: tokens that the server named for it.
+        forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
         levels: what was expected to be left of each limit after it; None if all was calm.
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("collected", "cost", "exact", "ignores_reset", "levels", "mark", "needs", "not_before", "number",
+    __slots__ = ("collected", "cost", "exact", "forced", "ignores_reset", "levels", "mark", "needs", "not_before", "number",
                  "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
@@ -59,6 +60,7 @@ class Ticket:
         self.told = -1.0
         self.collected = True
         self.exact: float | None = None
+        self.forced = False
         self.ignores_reset = False
         self.not_before: float | None = None
 

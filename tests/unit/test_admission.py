@@ -372,3 +372,64 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
         assert all(at <= max(now + 60.01, *(ticket.not_before or 0 for ticket in alive)) for at in waits)
         now = max([now, *waits])
     assert admission.in_flight == 0
+
+
+def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None:
+    """The header shows plenty, and every answer is a refusal that it cannot explain away: a storm, but for the pacer."""
+    admission = make()
+    now, sent = 0.0, 0
+    while now < 60.0:
+        ticket = admission.enter(now, CALL, "normal")
+        if not ticket.admitted:
+            at = admission.check(ticket, now)
+            assert at is not None
+            admission.leave(ticket, now)
+            now = max(at, now + 0.01)
+            continue
+        sent += 1
+        now += 0.06
+        # what is left is always just what the ledger takes for too little, and a second later it expects plenty
+        admission.settle(
+            ticket, now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False
+        )
+    assert sent < 100
+
+
+def test_the_pacer_is_dropped_once_the_ledgers_are_right_again() -> None:
+    """It held beside them only for as long as they were not to be believed."""
+    admission = make()
+    now = 0.0
+    for refused in [True] * 8 + [False] * 200:
+        ticket = admission.enter(now, CALL, "normal")
+        while not ticket.admitted:
+            now = max(admission.check(ticket, now) or now, now + 0.01)
+        now += 0.06
+        throttle = Throttle(kind="tokens") if refused else None
+        level = 500 if refused else 5_000_000
+        admission.settle(ticket, now, readings=tokens(level, limit=6_000_000), throttle=throttle, succeeded=not refused)
+        admission.leave(ticket, now)
+        now += 1.0
+    assert admission._limits.gates.gated
+    assert not admission._limits.gates.pacer.on
+
+
+def test_watched_calls_go_at_once_and_are_told_what_waiting_would_have_taken() -> None:
+    """Nobody is held, every call is counted, and the time that it would have been held is exact."""
+    admission = emptied()
+    held = []
+    for _ in range(3):
+        ticket, seconds = admission.watch(0.0, CALL, "normal")
+        assert ticket.admitted
+        held.append(seconds)
+    assert held == pytest.approx([1.0, 2.0, 3.0], abs=0.01)
+    assert admission.waiting == 0
+    assert admission.in_flight == 3
+
+
+def test_a_watched_call_far_from_the_limit_would_not_have_been_held() -> None:
+    """Observe mode shows nothing where there is nothing to show."""
+    admission = make()
+    ticket, seconds = admission.watch(0.0, CALL, "normal")
+    admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
+    assert seconds == 0.0
+    assert admission.watch(1.0, CALL, "normal")[1] == 0.0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ratelimit._core.book import Book
-from otel_ratelimit._core.ledger import MARGIN_CAP, Ledger, window_of
+from otel_ratelimit._core.ledger import MARGIN_CAP, MOST_DRAIN, Ledger, shallow_of, slope_of, window_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,93 @@ def told(ledger: Ledger, level: float, *, at: float, spent: float, sent: int, no
 def test_the_window_is_inferred(limit: float, remaining: float, reset: float | None, window: float | None) -> None:
     """Reset is the time until full, so limit * reset / missing is the window, within what rounding allows."""
     assert window_of(limit, remaining, reset) == (None if window is None else pytest.approx(window))
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "second", "shape"),
+    [
+        (
+            10_000,
+            (0, 1.0),
+            (50, 0.7),
+            (60, 1.0),
+        ),  # 10,000 a minute of which a second's share can be saved up, and no limit
+        (10_000, (0, 1.0), (5_000, 0.5), (1, 1.0)),  # a second: both show 0 and 1 s when empty
+        (200_000, (10_000, 57.0), (190_000, 3.0), (60, 60)),
+        (1_500_000, (1_478_342, 1247.458), (1_400_000, 5760.0), (86_400, 86_400)),
+        (10_000, (160, 0.040), (163, 0.022), None),  # rounding could have made it anything
+        (200_000, (10_000, 60.0), (50_000, 60.0), None),  # not the time until full
+        (200_000, (10_000, 45.0), (50_000, 57.0), None),
+    ],
+)
+def test_two_readings_tell_window_and_depth(
+    limit: float, first: tuple[float, float], second: tuple[float, float], shape: tuple[float, float] | None
+) -> None:
+    """What is missing until full grows by the refill rate; the order of the two does not matter."""
+    grain = 0.001 if (first[1] % 1) or (second[1] % 1) else 1.0
+    for one, other in ((first, second), (second, first)):
+        found = slope_of(one, other, limit, grain)
+        assert found == (None if shape is None else pytest.approx(shape, rel=0.05))
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "second", "depth"),
+    [
+        (10_000, (160, 0.040), (163, 0.022), 1.0),
+        (1_000_000, (16_665, 0.0), (16_660, 0.0), 1.0),  # full, though it shows a sixtieth of the limit
+        (200_000, (10_000, 57.0), (9_000, 57.3), None),  # a minute's bucket holds a minute
+        (1_500_000, (1_478_342, 1247.458), (1_478_000, 1267.2), None),
+        (1_000, (400, 5.0), (200, 5.0), None),  # they do not agree
+    ],
+)
+def test_a_bucket_that_stays_nearly_full_shows_its_depth(
+    limit: float, first: tuple[float, float], second: tuple[float, float], depth: float | None
+) -> None:
+    """What is left and what is missing, in seconds of refill, add up to the same: far less than the minute."""
+    found = shallow_of(first, second, limit, 0.001)
+    assert found == (None if depth is None else pytest.approx((60.0, depth), rel=0.05))
+
+
+def test_a_header_of_a_shallow_bucket_is_understood() -> None:
+    """10,000 a minute enforced as 166 a second: what it took for others' use is forgotten, and it holds a second's refill."""
+    book = Book()
+
+    def read(sent: int, remaining: float, reset: float) -> Ledger:
+        reading = Reading(kind="requests", limit=10_000, remaining=remaining, reset=reset)
+        entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=(sent, 0, 0, 0), sent_at=float(sent), sent=sent)
+        assert entry is not None
+        return entry.ledger
+
+    ledger = read(1, 156, 0.064)
+    ledger.drain = 100.0
+    assert read(2, 115, 0.31) is ledger
+    assert ledger.drain == 0.0
+    assert ledger.capacity == pytest.approx(166.7, abs=1.0)
+    assert ledger.rate == pytest.approx(166.7, abs=0.1)
+    assert read(3, 100, 0.4) is ledger
+    assert ledger.capacity == pytest.approx(166.7, abs=1.0)
+    told(ledger, 9_000, at=4.0, spent=4, sent=4, now=4.1, spent_now=4)
+    assert ledger.capacity == 10_000  # more than it can hold: it was not so shallow after all
+
+
+def test_a_burst_that_arrives_in_another_order_is_no_drain() -> None:
+    """Two of many that left at once: what the server had counted in between says nothing of what others take."""
+    ledger = Ledger("tokens", "", 200_000, 60)
+    told(ledger, 190_000, at=0.0, spent=1_500, sent=1, now=1.0, spent_now=96_000)
+    told(ledger, 110_000, at=0.001, spent=3_000, sent=2, now=1.1, spent_now=96_000)
+    assert ledger.drain < 0.001 * ledger.rate
+
+
+def test_drain_fades_while_the_bucket_is_full() -> None:
+    """Nobody can be taking much then."""
+    ledger = Ledger("tokens", "", 60_000, 60)
+    told(ledger, 59_000, at=0.0, spent=0, sent=1, now=0.1, spent_now=0)
+    ledger.drain = MOST_DRAIN * ledger.rate
+    for sent in range(2, 12):
+        at = 30.0 * sent
+        ledger.level(at, 0, sent)
+        told(ledger, 59_000, at=at, spent=0, sent=sent, now=at, spent_now=0)
+    assert ledger.drain < 0.01 * ledger.rate
 
 
 def test_a_call_waits_exactly_until_it_fits() -> None:

@@ -1,4 +1,4 @@
-"""The scenarios of issue 3 and others like them; what each must reach."""
+"""The scenarios that admission is held to, others like them, and wild mixtures; what each must reach."""
 
 from __future__ import annotations
 
