@@ -31,7 +31,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
     """
 
     _hooks: Hooks | None = None
-    listener: ClassVar[Callable[[Instruments], None] | None] = None
+    _listener: ClassVar[Callable[[Instruments], None] | None] = None
     """Told the instruments of each installation: how ``otel-ratelimit run`` counts along."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -61,7 +61,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
             type(self)._hooks = Hooks()
         assert self._hooks is not None
         instruments = Instruments(tracer_provider, meter_provider, store.levels)
-        listener = type(self).listener
+        listener = type(self)._listener
         if listener is not None:
             listener(instruments)
         try:

@@ -24,10 +24,8 @@ _PLACES: Final = (
     ("openai.resources.chat.completions", "Completions", "create"),
     ("openai", "OpenAI", "request"),
     ("openai._base_client", "SyncAPIClient", "request"),
-    ("httpx2", "HTTPTransport", "handle_request"),
-    ("httpx", "HTTPTransport", "handle_request"),
 )
-"""The way of a call, from the outside in."""
+"""The way of a call, from the outside in; behind them comes the HTTP client's transport."""
 
 
 def check() -> Iterator[Check]:
@@ -92,13 +90,19 @@ def _neighbours() -> Iterator[Check]:
 
 def _way() -> Iterator[str]:
     """Whose wrappers a call meets, outermost first."""
-    for module, owner, name in _PLACES:
+    for module, owner, name in (*_PLACES, (_http_library(), "HTTPTransport", "handle_request")):
         try:
             method = vars(getattr(import_module(module), owner)).get(name)
         except (ImportError, AttributeError):
             continue
         for wrapper in _wrappers(method):
             yield f"{wrapper} ({owner}.{name})"
+
+
+def _http_library() -> str:
+    """The one that this SDK sends with: httpx2 since openai 3, httpx before. Both may be installed."""
+    bases = import_module("openai").DefaultHttpxClient.__mro__
+    return next(name for base in bases if (name := base.__module__.partition(".")[0]).startswith("httpx"))
 
 
 def _wrappers(method: Any) -> Iterator[str]:

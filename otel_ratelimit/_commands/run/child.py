@@ -33,11 +33,13 @@ def openai_imported(_module: Any) -> None:
 
 
 def _listen() -> Any:
+    from otel_ratelimit import _guard  # noqa: PLC0415
     from otel_ratelimit._commands.run.tap import Tap  # noqa: PLC0415
     from otel_ratelimit._instrumentor import RateLimitInstrumentor  # noqa: PLC0415
 
-    if RateLimitInstrumentor.listener is None:
-        RateLimitInstrumentor.listener = Tap(os.environ[DIRECTORY]).listen
+    if RateLimitInstrumentor._listener is None:
+        contained = _guard.contained("run", lambda _instruments: None)
+        RateLimitInstrumentor._listener = contained(Tap(os.environ[DIRECTORY]).listen)
     return RateLimitInstrumentor()
 
 

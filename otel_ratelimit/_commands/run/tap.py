@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otel_ratelimit import _guard
 from otel_ratelimit._commands.run.figures import Figures
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments
@@ -37,7 +38,8 @@ class Tap:
         self._thread: threading.Thread | None
         self._spans = _spans(directory)
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._reset)
         atexit.register(self._write)
         # A forked worker of multiprocessing ends without atexit.
         multiprocessing.util.register_after_fork(self, Tap._in_worker)
@@ -50,6 +52,7 @@ class Tap:
         if self._spans is not None:
             self._spans.listen(instruments)
 
+    @_guard.contained("run", lambda _self, _name, _amount, _attributes: None)
     def counted(self, name: str, amount: float, attributes: Mapping[str, Any]) -> None:
         """One point of one instrument."""
         with self._lock:
