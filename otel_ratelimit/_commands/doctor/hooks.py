@@ -102,7 +102,7 @@ def _way() -> Iterator[str]:
 def _http_library() -> str:
     """The one that this SDK sends with: httpx2 since openai 3, httpx before. Both may be installed."""
     bases = import_module("openai").DefaultHttpxClient.__mro__
-    return next(name for base in bases if (name := base.__module__.partition(".")[0]).startswith("httpx"))
+    return next(str(name) for base in bases if (name := base.__module__.partition(".")[0]).startswith("httpx"))
 
 
 def _wrappers(method: Any) -> Iterator[str]:
