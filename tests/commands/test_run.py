@@ -138,6 +138,13 @@ def test_another_interpreter_without_the_package(command: Command, tmp_path: Pat
     assert f"otel-ratelimit is not installed for {python}" in done.stderr
 
 
+def test_a_file_that_could_not_be_written_is_said_before_the_program_runs(command: Command) -> None:
+    """Not after an hour of work."""
+    done = command("run", "--file", "no/such/folder/out.json", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no folder no/such/folder" in done.stderr
+
+
 OWN_SET_UP = """
 import openai
 from opentelemetry.sdk.trace import TracerProvider

@@ -167,8 +167,6 @@ def test_snippets_compile(page: Page) -> None:
 )
 def test_snippets_run(page: Page, tmp_path: Path) -> None:
     """In the order of the page, as one program, against the test server."""
-    if sys.version_info < (3, 11) and page.name == "docs/how-to/migrate.md":
-        pytest.skip("shows __notes__, which Python 3.10 has only where there is one")
     snippets = [block.text for block in page.blocks() if block.language == "python" and block.rest != 'title="before"']
     program = tmp_path / "snippets.py"
     program.write_text("\n".join(snippets))

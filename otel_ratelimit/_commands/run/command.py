@@ -28,7 +28,7 @@ def run_program(options: argparse.Namespace) -> int:
     if not program:
         complain("otel-ratelimit run: nothing to run: otel-ratelimit run -- python app.py")
         return 2
-    problem = _missing_extra(options)
+    problem = _problem(options)
     if problem:
         complain(f"otel-ratelimit run: {problem}")
         return 1
@@ -38,7 +38,10 @@ def run_program(options: argparse.Namespace) -> int:
             (directory / "spans").mkdir()
         status = _run(options, program, directory)
         if options.file:
-            _write_traces(directory / "spans", options.file)
+            try:
+                _write_traces(directory / "spans", options.file)
+            except OSError as error:
+                complain(f"otel-ratelimit run: cannot write {options.file}: {error.strerror}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return process.end_as(status)
@@ -49,7 +52,8 @@ def _run(options: argparse.Namespace, program: list[str], directory: Path) -> in
 
     def tick() -> None:
         if not options.no_status:
-            line.show(_read(directory))
+            with contextlib.suppress(OSError):  # the terminal has gone; the program has not
+                line.show(_read(directory))
 
     began = time.monotonic()
     with process.held_back() as before, _server(options) as server:
@@ -60,11 +64,14 @@ def _run(options: argparse.Namespace, program: list[str], directory: Path) -> in
             complain(f"otel-ratelimit run: cannot run {program[0]}: {error.strerror}")
             return 126 if isinstance(error, PermissionError) else 127
         finally:
-            line.close()
+            with contextlib.suppress(OSError):
+                line.close()
         seconds = time.monotonic() - began
-        show(_last_words(directory, seconds), sys.stderr)
+        told = _last_words(directory, seconds)
         if server is not None:
-            show([Line(_served(server.counts))], sys.stderr)
+            told.append(Line(_served(server.counts)))
+        with contextlib.suppress(OSError):
+            show(told, sys.stderr)
     return status
 
 
@@ -75,7 +82,10 @@ def _served(counts: Any) -> str:
     )
 
 
-def _missing_extra(options: argparse.Namespace) -> str | None:
+def _problem(options: argparse.Namespace) -> str | None:
+    """Why it cannot even begin, so that no hour of work is lost at its end."""
+    if options.file and not options.file.absolute().parent.is_dir():
+        return f"--file: there is no folder {options.file.parent}"
     try:
         if options.local:
             import otel_ratelimit.testing  # noqa: PLC0415
