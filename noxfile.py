@@ -10,11 +10,16 @@ nox.options.sessions = ["tests"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 SDKS = ["openai==1.99.0", "openai<2", "openai==2.0.0", "openai<3", "openai==3.0.0", "openai"]
 TOOLS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test-tools")
+TRANSPORTS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "transports")
 NEIGHBOURS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "neighbours")
+
+SDK_SUITE = ["azure-identity", "griffe", "httpx", "inline-snapshot", "nest-asyncio", "pillow", "pytest-asyncio"]
+SDK_SUITE += ["pytest-timeout", "pytest-xdist", "pytest>=9", "rich", "trio"]
+"""What the SDK's own tests import, from its development group."""
 
 
 def run(session: nox.Session, *requirements: str) -> None:
-    session.install("-e", ".[demo]", *TOOLS, *requirements)
+    session.install("-e", ".[demo]", *TOOLS, *TRANSPORTS, *requirements)
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 
@@ -35,3 +40,21 @@ def oldest(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """The newest of everything."""
     run(session, *NEIGHBOURS)
+
+
+@nox.session(python=PYTHONS[1])
+@nox.parametrize("sdk", SDKS)
+def support(session: nox.Session, sdk: str) -> None:
+    """Which features each SDK was seen to have; the last of these makes docs/reference/support.md."""
+    session.install("-e", ".[demo]", *TOOLS, *TRANSPORTS, sdk)
+    records = session.cache_dir / "support"
+    environment = {"SUPPORT_RECORD": str(records)}
+    session.run("python", "-m", "pytest", "-q", "tests/drivers", "-m", "feature", *session.posargs, env=environment)
+    session.run("python", "-m", "tests.support", str(records))
+
+
+@nox.session(python=PYTHONS[-1])
+def sdk_suite(session: nox.Session) -> None:
+    """The newest SDK's own tests, plain and with the plugin active: twenty minutes on two cores."""
+    session.install("-e", ".[testing]", "openai[aiohttp,bedrock,datalib,realtime,voice_helpers]", "pip", *SDK_SUITE)
+    session.run("python", "-m", "tests.sdk_suite", *session.posargs)

@@ -87,8 +87,12 @@ class Admission:
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
         limits = self._limits
+        alone = not self._queue.size
+        if alone and limits.reserve_calmly(ticket, now):
+            ticket.state = IN_FLIGHT
+            return ticket
         needs = limits.needs(cost)
-        if not self._queue.size and (limits.fits_calmly(needs) or limits.when(needs, None, now) <= now):
+        if alone and limits.when(needs, None, now) <= now:
             ticket.state = IN_FLIGHT
             limits.reserve(ticket, needs, now)
             return ticket
@@ -107,14 +111,14 @@ class Admission:
         self._arrive(now)
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
-        limits = self._limits
-        needs = limits.needs(cost)
-        held = 0.0
-        if self._queue.size or not limits.fits_calmly(needs):
-            at = limits.when(needs, None, now)
-            held = at - now if at < math.inf else 0.0
-        ticket.forced = held > 0
         ticket.state = IN_FLIGHT
+        limits = self._limits
+        if limits.reserve_calmly(ticket, now):
+            return ticket, 0.0
+        needs = limits.needs(cost)
+        at = limits.when(needs, None, now)
+        held = at - now if at < math.inf else 0.0
+        ticket.forced = held > 0
         limits.reserve(ticket, needs, now)
         return ticket, held
 
@@ -145,7 +149,8 @@ class Admission:
         """An attempt was answered, or failed: learns from it and frees its place in flight.
 
         Args:
-            ticket: of the call; must be admitted, otherwise nothing happens.
+            ticket: of the call; must be admitted, otherwise nothing happens. (A throttle may also come late, when the
+            attempt was settled as a success: inside of the stream that it answered with.)
             now: the present.
             readings: what the response's headers said of limits.
             throttle: the refusal, if it was one.
@@ -154,17 +159,18 @@ class Admission:
             slow_down: the refusal's code was ``slow_down``: traffic grew too fast.
             cause: opaque; kept as :attr:`cause` if this answer closes a gate.
         """
-        if ticket.state != IN_FLIGHT:
-            return
-        ticket.state = SETTLED
         limits = self._limits
-        limits.gates.in_flight -= 1
+        if ticket.state == IN_FLIGHT:
+            ticket.state = SETTLED
+            limits.gates.in_flight -= 1
+        elif ticket.state != SETTLED or throttle is None:
+            return
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)
             if throttle.retryable:
                 self.cause = cause
-        elif not succeeded or not limits.nothing_new(ticket, readings):
+        elif not succeeded or not limits.nothing_new(ticket, readings, now):
             self._arrive(now)
             waiting = self._queue.size > 0
             limits.learn(ticket, now, readings, succeeded=succeeded, used=used_tokens, waiting=waiting)

@@ -106,6 +106,8 @@ def _why_hopeless(outcome: Outcome, throttle: Throttle) -> GiveUpReason | None:
         return "request_too_large" if too_large else "quota"
     if not outcome.allowed:
         return "retries_disabled"
+    if outcome.delivered:
+        return "content_delivered"
     if outcome.refused:
         return "server_refused"
     if not outcome.replayable:

@@ -82,11 +82,11 @@ def estimate(path: str, body: Mapping[str, Any] | None) -> Cost:
             if field in _TEXT_FIELDS:
                 characters += _characters(value, MAX_DEPTH)
             elif field in _OUTPUT_LIMITS and type(value) is int and value > 0:
-                limit = float(min(value, MAX_COST))
+                limit = float(value) if value < MAX_COST else MAX_COST
         choices = body.get("n")
-        if type(choices) is int and choices > 1 and "images/" not in path:
-            limit *= min(choices, 128)  # the most that the API takes
-        return Cost(min(characters / CHARACTERS_PER_TOKEN, MAX_COST), min(limit, MAX_COST))
+        if choices is not None and type(choices) is int and choices > 1 and "images/" not in path:
+            limit = min(limit * min(choices, 128), MAX_COST)  # 128: the most that the API takes
+        return Cost(characters / CHARACTERS_PER_TOKEN if characters < MAX_COST else MAX_COST, limit)
     except Exception:  # a body of the caller's own making must never fail the call
         return NOTHING_KNOWN
 
@@ -106,6 +106,8 @@ def _characters(part: Any, depth: int) -> float:
             form = type(item)
             if form is str:
                 total += len(item)
+            elif form is dict and len(item) == 2 and type(item.get("content")) is str and "role" in item:
+                total += len(item["content"]) + MESSAGE_CHARACTERS  # by far the usual message
             elif form is dict and depth > 0:
                 total += _characters_of_mapping(item, depth - 1)
             else:
@@ -117,9 +119,6 @@ def _characters(part: Any, depth: int) -> float:
 
 
 def _characters_of_mapping(part: Mapping[str, Any], depth: int) -> float:
-    content = part.get("content")
-    if type(content) is str and len(part) == 2 and "role" in part:  # by far the usual message
-        return len(content) + MESSAGE_CHARACTERS
     form = part.get("type")
     if form in ("image_url", "input_image"):
         image = part.get("image_url")

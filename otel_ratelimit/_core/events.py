@@ -22,6 +22,7 @@ GiveUpReason = Literal[
     "retries_exhausted",
     "body_not_replayable",
     "queue_budget_exceeded",
+    "content_delivered",
 ]
 CallOutcome = Literal["recovered", "gave_up", "not_retryable", "cancelled"]
 
@@ -96,6 +97,7 @@ class Outcome:
         allowed: False where the caller set ``max_retries=0``.
         refused: the server said ``x-should-retry: false``.
         replayable: whether the body can be sent again.
+        delivered: whether a part of the answer, a stream's first content, has reached the caller already.
     """
 
     at: float
@@ -106,6 +108,7 @@ class Outcome:
     allowed: bool = True
     refused: bool = False
     replayable: bool = True
+    delivered: bool = False
 
 
 Event = Admitted | NotBefore | Woken | Outcome

@@ -19,9 +19,14 @@ from otel_ratelimit._core.gates import Gates
 from otel_ratelimit._core.ledger import MARGIN_CAP
 from otel_ratelimit._core.queue import Needs, Ticket
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._core.trust import Trust
 
 CALM: Final = 0.5
 """Share of a ledger above which nothing is near."""
+
+LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at headers while all is calm. Our own calls are counted meanwhile; half of a limit that refills
+over a minute is not used up by others in a twentieth of a second."""
 
 OVERSIZED_APART: Final = 1.0
 """Seconds between calls that seem larger than a limit. They go at once, because only the server can say so for sure
@@ -35,13 +40,6 @@ PATIENCE: Final = 60.0
 """Seconds. Where the next call would have to wait for longer than this and nothing was sent for as long, one is: limits are
 raised, quotas bought, and a client that believes an old word for hours fails calls that the server would have served. It
 costs a refusal a minute at most, and the one who is refused has the server's own answer at once."""
-
-SURPRISES: Final = 4.0
-"""Generations of requests in a row, each let go because the ledgers had room and refused all the same, after which they are
-not believed alone: the pacer, which needs no model, holds beside them until they have been right for as long."""
-
-RIGHT_CALLS: Final = 8.0
-"""Calls served that make up for one surprise."""
 
 MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
@@ -59,22 +57,14 @@ class Limits:
         tariff: how the server charges for tokens.
         book: the ledgers.
         gates: what is no ledger; counts the calls.
+        trust: whether the ledgers are believed alone.
         spent: what was reserved of each unit, ever.
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
     """
 
     __slots__ = (
-        "_last_at",
-        "_oversized_at",
-        "_quickest",
-        "_surprised",
-        "_surprises",
-        "book",
-        "calm",
-        "gates",
-        "spent",
-        "tariff",
-    )
+        "_last_at", "_looked_at", "_oversized_at", "_quickest", "book", "calm", "gates", "spent", "tariff", "trust",
+    )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
         self.tariff = Tariff()
@@ -84,9 +74,9 @@ class Limits:
         self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
         self._oversized_at = -math.inf
         self._last_at = -math.inf
+        self._looked_at = -math.inf
         self._quickest = math.inf
-        self._surprises = 0.0
-        self._surprised = -1
+        self.trust = Trust()
 
     # --- may it go, and when ------------------------------------------------------------------------------------------
 
@@ -95,16 +85,29 @@ class Limits:
         tokens = self.tariff.tokens(cost) if exact is None else exact
         return (cost.requests, tokens, cost.input, cost.output)
 
-    def fits_calmly(self, needs: Needs) -> bool:
-        """Whether the call surely leaves all ledgers above half; False says nothing."""
-        spent = self.spent
+    def reserve_calmly(self, ticket: Ticket, now: float) -> bool:
+        """:meth:`reserve`, if the call surely leaves all ledgers above half; False: it may or may not, nothing was done.
+
+        By far the usual call: its steps stand here in one place, because a step into each costs more than the step.
+        """
         calm = self.calm
-        return (
-            spent[0] + needs[0] <= calm[0]
-            and spent[1] + needs[1] <= calm[1]
-            and spent[2] + needs[2] <= calm[2]
-            and spent[3] + needs[3] <= calm[3]
-        )
+        if calm is NOBODY:
+            return False
+        cost = ticket.cost
+        tokens = self.tariff.tokens(cost)
+        requests, spent_tokens, inputs, outputs = self.spent
+        requests += cost.requests
+        spent_tokens += tokens
+        inputs += cost.input
+        outputs += cost.output
+        if requests > calm[0] or spent_tokens > calm[1] or inputs > calm[2] or outputs > calm[3]:
+            return False
+        self.spent = ticket.spent = (requests, spent_tokens, inputs, outputs)
+        ticket.needs = (cost.requests, tokens, cost.input, cost.output)
+        ticket.sent = self.gates.count(now)
+        ticket.sent_at = self._last_at = now
+        ticket.levels = None
+        return True
 
     def when(self, needs: Needs, held: Needs | None, now: float) -> float:
         """The earliest time at which a call may go, as far as that is known; ``now``: at once; inf: after an answer.
@@ -203,10 +206,16 @@ class Limits:
 
     # --- what answers teach -------------------------------------------------------------------------------------------
 
-    def nothing_new(self, ticket: Ticket, readings: Iterable[Reading]) -> bool:
-        """Whether a success need not be looked at: it left when all was calm, and its headers show that all is."""
+    def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
+        """Whether a success need not be looked at: it left when all was calm, and its headers show that all is.
+
+        Headers are looked at a few times a second: what is above half now is not used up by others before the next look.
+        """
         if ticket.levels is not None or self.calm is NOBODY:
             return False
+        if 0.0 <= now - self._looked_at < LOOK_AGAIN:
+            return True
+        self._looked_at = now
         slots = self.book.slots
         for reading in readings:
             entry = slots.get((reading.kind, reading.scope, reading.window_name))
@@ -242,8 +251,8 @@ class Limits:
                 entry.ledger.pass_over(typical, stray, stray / self.tariff.certainty)
         if used is not None and 0 < used < math.inf:
             self._take_usage(ticket, used)
-        if self._surprises:
-            self._trust(ticket)
+        if self.trust.tried and self.trust.right(ticket.sent):
+            self.gates.pacer.on = False
         if self.gates.gated:
             self.gates.served(ticket.sent, now, waiting=waiting)
 
@@ -363,25 +372,11 @@ class Limits:
         # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
         explained = any(entry.short for entry in told)
         ticket.ignores_reset = explained and throttle.source == "x-ratelimit-reset"
-        if not explained or self._surprised_again(ticket):
+        had_room = not ticket.forced and (ticket.levels is None or bool(ticket.levels))
+        if not explained or (had_room and self.trust.surprised(ticket.sent, self.gates.sent)):
             delay = None if ticket.ignores_reset else throttle.delay
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
             self.gates.refused(ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting)
-
-    def _surprised_again(self, ticket: Ticket) -> bool:
-        """Whether the ledgers, which had room for the call, have been wrong too often of late to be believed alone."""
-        if ticket.sent > self._surprised and not ticket.forced and (ticket.levels or ticket.levels is None):
-            self._surprises += 1.0
-            self._surprised = self.gates.sent
-        return self._surprises > SURPRISES
-
-    def _trust(self, ticket: Ticket) -> None:
-        """A call was served as the ledgers had it; once they are believed again the pacer is not needed beside them."""
-        if ticket.sent > self._surprised:
-            doubted = self._surprises > SURPRISES
-            self._surprises = max(self._surprises - 1.0 / RIGHT_CALLS, 0.0)
-            if doubted and self._surprises <= SURPRISES:
-                self.gates.pacer.on = False
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""
@@ -390,4 +385,5 @@ class Limits:
         self.gates.rewind(now, seconds)
         self._oversized_at = min(self._oversized_at, now)
         self._last_at = min(self._last_at, now)
+        self._looked_at = -math.inf
         self.calm = NOBODY

@@ -10,22 +10,29 @@ import anyio
 import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.session import Session, enter, leave
+from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.session import Session, Step
 
 
 async def request(
-    session: Session, wrapped: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    session: Session,
+    wrapped: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    step: Step | None = None,
+    error: Exception | None = None,
 ) -> Any:
-    """Carry one call of ``AsyncAPIClient.request`` to its end."""
+    """Carry one call of ``AsyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
     token = enter(session)
-    error: Exception | None = None
     try:
-        step = session.start()
+        step = session.start() if step is None else step
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = await wrapped(*arguments, **keywords)
+                    result = await wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -42,7 +49,8 @@ async def request(
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
@@ -50,12 +58,12 @@ async def request(
 async def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken, by whatever thread."""
     event = anyio.Event()
-    if session.place.arm(_from_any_thread(event.set)):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(_from_any_thread(event.set)):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             with anyio.move_on_after(seconds):
                 await event.wait()
-    session.place.disarm()
+    session.disarm()
 
 
 def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:

@@ -13,9 +13,10 @@ from typing import Any
 import wrapt
 
 from otel_ratelimit import _guard
-from otel_ratelimit._drivers import aio, openai_sdk, sync
+from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
 from otel_ratelimit._drivers.runtime import Runtime
-from otel_ratelimit._drivers.session import Session, current
+from otel_ratelimit._drivers.scope import block_policy, current
+from otel_ratelimit._drivers.session import Session
 
 Wrapped = Callable[..., Any]
 Arguments = tuple[Any, ...]
@@ -73,54 +74,79 @@ class Hooks:
         )
 
     def _wrapper_for(self, owner: type, name: str) -> Callable[..., Any]:
-        asynchronous = inspect.iscoroutinefunction(owner.__dict__[name])
+        function = owner.__dict__[name]
+        asynchronous = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         return {
             "request": self._request_async if asynchronous else self._request,
             "_process_response": self._process_response,
             "_sleep_for_retry": self._sleep_for_retry_async if asynchronous else self._sleep_for_retry,
             "_should_retry": self._should_retry,
             "_build_request": self._build_request,
+            "__stream__": self._stream_async if asynchronous else self._stream,
         }[name]
 
     # --- request: where a call begins and ends ----------------------------------------------------------------------
 
     def _request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
-        session = self._open(instance, args, kwargs)
+        session = self._open(wrapped, instance, args, kwargs)
         return wrapped(*args, **kwargs) if session is None else sync.request(session, wrapped, args, kwargs)
 
     def _request_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
-        session = self._open(instance, args, kwargs)
+        session = self._open(wrapped, instance, args, kwargs)
         return wrapped(*args, **kwargs) if session is None else aio.request(session, wrapped, args, kwargs)
 
-    @_guard.contained("open", lambda _self, _client, _args, _kwargs: None)
-    def _open(self, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:
+    @_guard.contained("open", lambda _self, _wrapped, _client, _args, _kwargs: None)
+    def _open(self, wrapped: Wrapped, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:
         """A session for this call, or None where it is to pass untouched."""
         runtime = self.runtime
         if runtime is None:
             return None
-        policy = runtime.current_policy()
+        policy = block_policy.get() or runtime.policy
         if policy.mode == "off":
             return None
-        runtime.first_call()
+        if runtime.on_first_call is not None:
+            runtime.first_call()
         options = args[1] if len(args) > 1 else kwargs["options"]
+        if openai_sdk.asks_for_stream(options, kwargs):
+            return streams.StreamSession(runtime, policy, client, options, (wrapped, args, kwargs))
         return Session(runtime, policy, client, options)
+
+    # --- streams, which are read after a call's end ----------------------------------------------------------------------
+
+    def _stream(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read(opening)
+
+    def _stream_async(self, wrapped: Wrapped, instance: Any, _args: Arguments, _kwargs: Keywords) -> Any:
+        opening = self._opening(instance, wrapped)
+        return wrapped() if opening is None else streams.read_async(opening)
+
+    @_guard.contained("open", lambda _self, _stream, _wrapped: None)
+    def _opening(self, stream: Any, wrapped: Wrapped) -> streams.Opening | None:
+        """What watches over this stream; None for one of no call of ours, and for the answer to another attempt of one."""
+        session = openai_sdk.attached(stream) if self.runtime is not None else None
+        if session is None or session.claimed:
+            return None
+        session.claimed = True
+        return streams.Opening(session, stream, wrapped)
 
     # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 
-    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
-        if session is None or session.client is not instance:
-            return wrapped(*args, **kwargs)
-        options = args[0] if args else kwargs["options"]
-        retries_taken = session.attempt_began(kwargs.get("retries_taken", 0), options)
-        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+        if session is not None and session.client is instance:
+            options = args[0] if args else kwargs["options"]
+            kwargs["retries_taken"] = session.attempt_began(kwargs.get("retries_taken", 0), options)
+        return wrapped(*args, **kwargs)
 
-    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+    def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
-        if session is None or session.client is not instance:
-            return wrapped(*args, **kwargs)
-        retries_taken = session.answered(kwargs["response"], kwargs.get("retries_taken", 0))
-        return wrapped(*args, **{**kwargs, "retries_taken": retries_taken})
+        if session is not None and session.client is instance:
+            response = kwargs["response"]
+            kwargs["retries_taken"] = session.answered(response, kwargs.get("retries_taken", 0))
+            if isinstance(session, streams.StreamSession):
+                session.attach(response)
+        return wrapped(*args, **kwargs)
 
     def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
         session = current.get()

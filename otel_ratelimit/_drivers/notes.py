@@ -25,5 +25,6 @@ _BECAUSE: Final[Mapping[GiveUpReason, str]] = {
     "retries_disabled": "max_retries=0",
     "retries_exhausted": "the SDK's max_retries are used up",
     "body_not_replayable": "the request's body cannot be read a second time",
+    "content_delivered": "a part of the stream had been delivered; sending again would repeat it",
     "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait and the call's timeout",
 }

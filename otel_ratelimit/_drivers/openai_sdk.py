@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
+from openai._streaming import AsyncStream, Stream
 
 from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
@@ -29,6 +30,8 @@ SEAMS: Final[tuple[tuple[type, str], ...]] = (
     (AsyncAPIClient, "_sleep_for_retry"),
     (BaseClient, "_should_retry"),
     (BaseClient, "_build_request"),
+    (Stream, "__stream__"),
+    (AsyncStream, "__stream__"),
 )
 """What the hooks wrap.
 
@@ -36,6 +39,7 @@ SEAMS: Final[tuple[tuple[type, str], ...]] = (
 others are the SDK's own retry loop, which goes on handling all failures but throttles: ``_should_retry`` says no to a
 throttle (so that it comes out of ``request`` as an exception, with its body read), ``_sleep_for_retry`` is observed,
 ``_build_request`` numbers the attempt, ``_process_response`` is the only place where a success still has its headers.
+``__stream__`` makes the iterator of every parsed stream, also of one that ``parse()`` makes of a raw response later.
 """
 
 OURS: Final = frozenset({429, 503, 529})
@@ -52,6 +56,9 @@ _OPERATIONS: Final[Mapping[str, str]] = {
     "embeddings": "embeddings",
 }
 """Paths that the GenAI conventions have a name for; other paths are named by their fixed parts."""
+
+_SESSION: Final = "otel_ratelimit"
+"""Key among a response's ``extensions``."""
 
 _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
@@ -109,6 +116,58 @@ def body_of(response: Any) -> bytes | None:
     return content if isinstance(content, bytes) else None
 
 
+def asks_for_stream(options: Any, keywords: Mapping[str, Any]) -> bool:
+    """Whether a call of ``request`` opens a stream that can be asked for again: what a GET resumes is over, and a run of the
+    Assistants API has changed its thread."""
+    return bool(keywords.get("stream")) and options.method.lower() == "post" and "threads" not in options.url
+
+
+def in_background(options: Any) -> bool:
+    """Whether the answer is made without the caller, who needs its id at once in order to come back to it."""
+    body = options.json_data
+    return isinstance(body, Mapping) and bool(body.get("background"))
+
+
+def has_typed_events(options: Any) -> bool:
+    """Whether a stream's failures come as events; elsewhere the SDK raises them."""
+    return bool(options.url.rstrip("/").endswith("/responses"))
+
+
+def attach(response: Any, session: object) -> None:
+    """Let whoever makes a stream of this response, now or later, find the call."""
+    response.extensions[_SESSION] = session
+
+
+def attached(stream: Any) -> Any:
+    """What was attached to the response that the stream is made of; None for nothing."""
+    return stream.response.extensions.get(_SESSION)
+
+
+def error_in_stream(error: Exception) -> object | None:
+    """The error object that the SDK found in a stream and raised; None for all that it raises for other reasons."""
+    return error.body if type(error) is openai.APIError else None
+
+
+def twin_of(response: Any) -> Any:
+    """Another object with the same state, for the SDK's generators to read from; see ``adopt``."""
+    twin = object.__new__(type(response))
+    twin.__dict__ = response.__dict__
+    return twin
+
+
+def adopt(stream: Any, kept: Any, answer: Any) -> None:
+    """Let a stream go on with another answer, a stream itself or a raw response.
+
+    The helpers above a stream, raw responses and callers ``kept`` its response, to close it and to read its headers. So that
+    object becomes the new response, rather than being replaced by it. The generators that read the refused one close it
+    when they are collected, at any time: they hold a twin, which parts from it here.
+    """
+    response = answer.http_response if hasattr(answer, "http_response") else answer.response
+    kept.__dict__ = response.__dict__
+    stream.response = response
+    stream._decoder = stream._client._make_sse_decoder()
+
+
 def refuses_retry(headers: Mapping[str, str]) -> bool:
     """Whether the server forbids to come back (OpenAI's own header, which the SDK obeys too)."""
     return headers.get("x-should-retry") == "false"
@@ -149,7 +208,7 @@ def add_note(error: BaseException, note: str) -> None:
 def cost_of(options: Any) -> Cost:
     """What the request is expected to take of the limits, from its JSON body."""
     body = options.json_data
-    return estimate(options.url, body if isinstance(body, Mapping) else None)
+    return estimate(options.url, body if type(body) is dict or isinstance(body, Mapping) else None)
 
 
 def used_tokens(result: Any) -> float | None:

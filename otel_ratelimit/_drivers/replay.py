@@ -5,6 +5,7 @@ Newer SDKs (3.x) rewind for the retries of their own loop; ours sends anew from 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -23,18 +24,25 @@ class Replay:
         self.possible = all(self._note(content) for content in _contents(options))
 
     def _note(self, content: object) -> bool:
-        if not callable(getattr(content, "read", None)):
+        read = getattr(content, "read", None)
+        if not callable(read):
             return (
                 content is None
                 or isinstance(content, (bytes, bytearray, str, list, tuple))
                 or hasattr(content, "__fspath__")
             )
+        if inspect.iscoroutinefunction(read):
+            return False  # an asynchronous file would have to be awaited, here and in the SDK
         try:
             if not content.seekable():  # type: ignore[attr-defined]  # a file without it is none we can rewind
                 return False
-            self._rewinds.append((content.seek, content.tell()))  # type: ignore[attr-defined]
+            position = content.tell()  # type: ignore[attr-defined]
+            seek = content.seek  # type: ignore[attr-defined]
         except (AttributeError, OSError, ValueError):
             return False
+        if not isinstance(position, int):
+            return False
+        self._rewinds.append((seek, position))
         return True
 
     def rewind(self) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import openai_sdk
-from otel_ratelimit._drivers.scope import block_policy
 from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
@@ -55,28 +54,26 @@ class Runtime:
         self.store = store
         self.instruments = instruments
         self.clock = clock
-        self._on_first_call: Callable[[], None] | None = on_first_call
+        self.on_first_call: Callable[[], None] | None = on_first_call
         self._first_call_lock = threading.Lock()
         self._seen: dict[tuple[int, str, str | None], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
 
-    def current_policy(self) -> Policy:
-        return block_policy.get() or self.policy
-
     def first_call(self) -> None:
         """Run what was put off until the first call; every other call waits for it, none runs it again."""
-        if self._on_first_call is None:
-            return
+        # What reads refusals has many patterns: too slow for the import of a program, and for the middle of a throttle.
+        from otel_ratelimit._core.hints import events, response  # noqa: F401, PLC0415
+
         with self._first_call_lock:
-            action, self._on_first_call = self._on_first_call, None
+            action, self.on_first_call = self.on_first_call, None
             if action is not None:
                 action()
 
     def known(self, client: Any, options: Any) -> Known:
         """What this request is about, and whose limit it counts against; worked out at first sight and reused."""
         body = options.json_data
-        model = body.get("model") if isinstance(body, Mapping) else None
+        model = body.get("model") if type(body) is dict or isinstance(body, Mapping) else None
         if not isinstance(model, str):
             model = None
         # By the URL object's identity, which is cheap (its hash is not), and kept alive beside its entry.

@@ -1,14 +1,33 @@
-"""What holds for a block of code rather than for the program: context variables, read when a call begins."""
+"""What holds for a block of code rather than for the program: context variables of a caller's block, and of a call."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Final
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Final
 
 from otel_ratelimit._core.policy import Policy, Priority
+
+if TYPE_CHECKING:
+    from otel_ratelimit._drivers.session import Session
 
 block_policy: Final[ContextVar[Policy | None]] = ContextVar("otel_ratelimit_policy", default=None)
 """The policy of the enclosing ``otel_ratelimit.use(...)`` block."""
 
 block_priority: Final[ContextVar[Priority | None]] = ContextVar("otel_ratelimit_priority", default=None)
 """The priority of the enclosing ``otel_ratelimit.priority(...)`` block."""
+
+current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
+"""The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
+
+
+def enter(session: Session) -> Token[Session | None]:
+    """Make the session the current one of this context."""
+    return current.set(session)
+
+
+def leave(token: Token[Session | None]) -> None:
+    """Undo ``enter``."""
+    try:
+        current.reset(token)
+    except ValueError:  # a coroutine that is driven by hand may end in another context than it began in
+        current.set(None)

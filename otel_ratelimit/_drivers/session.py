@@ -7,14 +7,14 @@ decision about rate limits. Whatever can fail here is contained: the call then g
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import (
+    Admitted,
     BackOff,
     CallOutcome,
     Command,
@@ -22,6 +22,7 @@ from otel_ratelimit._core.events import (
     Event,
     GiveUp,
     GiveUpReason,
+    NotBefore,
     Outcome,
     Reserve,
     Send,
@@ -30,10 +31,11 @@ from otel_ratelimit._core.events import (
     Woken,
 )
 from otel_ratelimit._core.hints import parse_throttle
-from otel_ratelimit._core.hints.limits import read_limits
+from otel_ratelimit._core.hints.limits import LimitReading, Readings, read_limits
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.bounded import bound_reading
 from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import capture
@@ -45,107 +47,66 @@ Step = Sleep | Send | BackOff | Deliver | GiveUp
 
 _SEND: Final = Send(None)
 _DELIVER: Final = Deliver()
-
-current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
-"""The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
-
-
-def enter(session: Session) -> Token[Session | None]:
-    """Make the session the current one of this context."""
-    return current.set(session)
-
-
-def leave(token: Token[Session | None]) -> None:
-    """Undo ``enter``."""
-    try:
-        current.reset(token)
-    except ValueError:  # a coroutine that is driven by hand may end in another context than it began in
-        current.set(None)
+_ADMITTED: Final = Admitted()
 
 
 class Session:
     """One call of ``request``."""
 
-    __slots__ = (
-        "_attempt_began",
-        "_backing_off",
-        "_bypass",
-        "_cost",
-        "_degraded",
-        "_ended",
-        "_failure",
-        "_generator",
-        "_headers",
-        "_idempotency_key",
-        "_observed",
-        "_replay",
-        "_resending",
-        "_sdk_retries",
-        "_sends",
-        "_sleep_began",
-        "_status",
-        "_trace",
-        "_wait_began",
-        "began",
-        "client",
-        "max_retries",
-        "options",
-        "place",
-        "policy",
-        "runtime",
-        "subject",
-    )
+    # What an undisturbed call never touches stays here, on the class; the first disturbance makes it the call's own.
+    _core: Generator[Command, Any, Verdict] | None = None
+    _trace: CallTrace | None = None
+    _response: Any = None
+    _built: Any = None
+    _failure: Failure | None = None
+    _observed: object = None
+    _resending: Send | None = None
+    _cost: Cost | None = None
+    _sends = 0
+    _sdk_retries = 0
+    _backing_off = False
+    _bypass = False
+    _degraded = False
+    _wait_began = 0.0
+    _sleep_began = 0.0
+    ended = False
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
         self.runtime = runtime
         self.policy = policy
         self.client = client
         self.options = options
-        self.began = self._attempt_began = runtime.clock.monotonic()
         known = runtime.known(client, options)
         self.subject = known.subject
-        self.max_retries: int = options.get_max_retries(client.max_retries)
+        self.place = runtime.store.place(known.account, known.subject, paced=policy.pacing and policy.mode == "wait")
         self._replay = capture(options)
-        self._trace: CallTrace | None = None
-        self._sends = 0
-        self._sdk_retries = 0
-        self._status: int | None = None
-        self._failure: Failure | None = None
-        self._idempotency_key: str | None = None
-        self._observed: object = None
-        self._resending: Send | None = None
-        self._backing_off = False
-        self._bypass = False
-        self._cost: Cost | None = None
-        self._headers: Mapping[str, str] | None = None
-        self._degraded = False
-        self._ended = False
-        self._wait_began = self._sleep_began = 0.0
-        paced = policy.pacing and policy.mode == "wait"
-        self.place = runtime.store.place(known.account, known.subject, paced=paced)
-        if policy.mode == "observe":
-            self._generator: Generator[Command, Any, Verdict] = call.observe()
-        else:
-            self._generator = call.run(policy, openai_sdk.timeout_of(client, options), runtime.clock.random)
+        self.began = self._attempt_began = runtime.clock.monotonic()
+
+    @property
+    def max_retries(self) -> int:
+        """How often the SDK would send again; 0 where the caller wants no retries."""
+        retries: int = self.options.get_max_retries(self.client.max_retries)
+        return retries
 
     # --- what the pumps call --------------------------------------------------------------------------------------
 
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        return self._advance(None)
+        if self.policy.mode == "observe":
+            return _SEND
+        answer = self._reserve(None)
+        return _SEND if type(answer) is Admitted else self._advance(answer)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
-    def arguments(
+    def resend_arguments(
         self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """The arguments of ``request`` for the attempt that comes: the caller's own the first time."""
-        if self._resending is None:
-            return arguments, keywords
+        """The arguments of ``request`` for sending again."""
         options = openai_sdk.resend_options(
             self.options,
             max_retries=max(0, self.max_retries - self._sdk_retries),
-            idempotency_key=self._idempotency_key,
+            idempotency_key=getattr(self._built, "idempotency_key", None),
         )
         if "options" in keywords:
             return arguments, {**keywords, "options": options}
@@ -189,9 +150,7 @@ class Session:
     def succeeded(self, result: Any) -> None:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
-        self._attempt_ended(now, self._status, None)
-        readings = () if self._headers is None else read_limits(self._headers)
-        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
+        self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -201,6 +160,20 @@ class Session:
         cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
         if self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause):
             self._wait_began = now
+
+    @_guard.contained("wait", lambda _self, _wake: True)
+    def arm(self, wake: Callable[[], object]) -> bool:
+        """Have ``wake`` called, from any thread, if the turn comes sooner; False if it has come already."""
+        return self.place.arm(wake)
+
+    @_guard.contained("wait", lambda _self: None)
+    def disarm(self) -> None:
+        """The pump is awake."""
+        self.place.disarm()
+
+    def seconds_until(self, moment: float) -> float:
+        """What is left of a wait; negative if it is over."""
+        return moment - self.runtime.clock.monotonic()
 
     @_guard.contained("woke", lambda _self: _SEND)
     def woke(self) -> Step:
@@ -229,10 +202,12 @@ class Session:
     @_guard.contained("left", lambda _self: None)
     def left(self) -> None:
         """The pump leaves, by whatever way: gives back what the call had reserved. A call without an end was cancelled."""
-        self._generator.close()
-        self.place.leave(self.runtime.clock.monotonic())
-        if not self._ended:
-            self._end(self.runtime.clock.monotonic(), None if self._trace is None else "cancelled", None, None)
+        now = self.runtime.clock.monotonic()
+        self.place.leave(now)
+        if self._core is not None:
+            self._core.close()
+        if not self.ended:
+            self._end(now, None if self._trace is None else "cancelled", None, None)
 
     def back_off_arguments(self) -> dict[str, Any]:
         """Arguments of the SDK's own ``_sleep_for_retry`` for a failure that its loop had handed over unseen."""
@@ -251,20 +226,19 @@ class Session:
         """The SDK builds a request. Returns how many were sent before it, over all its loops."""
         self._attempt_began = now = self.runtime.clock.monotonic()
         self.place.sent(now)
+        self._built = options
         sent_before = self._sends
         self._sends = sent_before + 1
-        if sent_before == 0:
-            self._idempotency_key = options.idempotency_key
         return sent_before
 
     @_guard.contained("response", lambda _self, _response, retries_taken: retries_taken)
     def answered(self, response: Any, retries_taken: int) -> int:
         """A success has its head. Returns how often the request was sent again."""
-        self._status = response.status_code
-        self._headers = response.headers
+        self._response = response
         if self._trace is not None:
-            self._trace.retry_ended(self._status, None)
-        return max(retries_taken, self._sends - 1)
+            self._trace.retry_ended(response.status_code, None)
+        resends = self._sends - 1
+        return resends if resends > retries_taken else retries_taken
 
     @_guard.contained("should_retry", lambda _self, _response: False)
     def takes_over(self, response: Any) -> bool:
@@ -276,6 +250,7 @@ class Session:
             return False
         status = response.status_code
         if status in openai_sdk.OURS:
+            bound_reading(response, self.runtime.clock.monotonic)
             return True
         if status < 500 and status not in openai_sdk.SDK_RETRIED:
             return False
@@ -316,12 +291,13 @@ class Session:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _advance(self, event: Event | Outcome | None) -> Step:
+    def _advance(self, event: Event) -> Step:
         """Send an event to the core; carry out what needs no waiting; return the next step for the pump."""
+        core = self._core or self._made_late(event)
         try:
-            command = self._generator.send(event)
+            command = core.send(event)
             while isinstance(command, Reserve):
-                command = self._generator.send(self._reserve(command))
+                command = core.send(self._reserve(command.not_before))
         except StopIteration as stop:
             verdict: Verdict = stop.value
             return verdict
@@ -336,12 +312,25 @@ class Session:
                 self._traced().retry_began(command.reason, self._sends)
         return command
 
-    def _reserve(self, reserve: Reserve) -> Event:
-        if self._cost is None:
-            self._cost = openai_sdk.cost_of(self.options)
-        return self.place.reserve(
-            self._cost, block_priority.get() or self.policy.priority, reserve.not_before, self.runtime.clock.monotonic()
-        )
+    def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
+        """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
+        if self.policy.mode == "observe":
+            core = self._core = call.observe()
+            core.send(None)
+            return core
+        timeout = openai_sdk.timeout_of(self.client, self.options)
+        core = self._core = call.run(self.policy, timeout, self.runtime.clock.random)
+        core.send(None)
+        if isinstance(event, Outcome):
+            core.send(_ADMITTED)  # the turn that it had at once
+        return core
+
+    def _reserve(self, not_before: float | None) -> Admitted | NotBefore:
+        cost = self._cost
+        if cost is None:
+            cost = self._cost = openai_sdk.cost_of(self.options)
+        priority = block_priority.get() or self.policy.priority
+        return self.place.reserve(cost, priority, not_before, self.runtime.clock.monotonic())
 
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:
@@ -350,7 +339,7 @@ class Session:
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
-        self._traced().throttled(throttle, failure.status, now - self._attempt_began)
+        self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
 
     def _note_observed(self, response: Any) -> None:
@@ -369,16 +358,33 @@ class Session:
         finally:
             self._bypass = False
 
+    def _answered_well(self, now: float, result: Any) -> None:
+        response = self._response
+        status: int | None = None
+        readings: Iterable[LimitReading] = ()
+        if response is not None:
+            status = response.status_code
+            readings = Readings(response.headers)
+        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
+        self._attempt_ended(now, status, None)
+
+    @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
-        seconds = now - self._attempt_began
-        self.runtime.instruments.attempt_duration.record(seconds, self.subject.attempt(status, error_type))
+        attributes = self.subject.attempt(status, error_type)
+        self.runtime.instruments.attempt_duration.record(now - self._attempt_began, attributes)
         if self._trace is not None:
             self._trace.retry_ended(status, error_type)
 
     def _end(
         self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
     ) -> None:
-        self._ended = True
+        self.ended = True
+        self._end_telemetry(now, outcome, reason, error_type)
+
+    @_guard.contained("telemetry", lambda _self, _now, _outcome, _reason, _error_type: None)
+    def _end_telemetry(
+        self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
+    ) -> None:
         context = None
         if reason is not None:
             self._traced()

@@ -7,20 +7,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.session import Session, enter, leave
+from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.session import Session, Step
 
 
-def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Carry one call of ``SyncAPIClient.request`` to its end."""
+def request(
+    session: Session,
+    wrapped: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    step: Step | None = None,
+    error: Exception | None = None,
+) -> Any:
+    """Carry one call of ``SyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
     token = enter(session)
-    error: Exception | None = None
     try:
-        step = session.start()
+        step = session.start() if step is None else step
         while True:
             if isinstance(step, Send):
-                arguments, keywords = session.arguments(args, kwargs)
+                if step.reason is not None:
+                    args, kwargs = session.resend_arguments(args, kwargs)
                 try:
-                    result = wrapped(*arguments, **keywords)
+                    result = wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
                     step = session.failed(raised)
@@ -37,7 +46,8 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
             else:
                 raise session.concluded(step, error)
     finally:
-        session.left()
+        if not session.ended:
+            session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
@@ -45,8 +55,8 @@ def request(session: Session, wrapped: Callable[..., Any], args: tuple[Any, ...]
 def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken."""
     event = threading.Event()
-    if session.place.arm(event.set):
-        seconds = until - session.runtime.clock.monotonic()
+    if session.arm(event.set):
+        seconds = session.seconds_until(until)
         if seconds > 0:
             event.wait(min(seconds, threading.TIMEOUT_MAX))
-    session.place.disarm()
+    session.disarm()

@@ -21,13 +21,14 @@ from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
 from otel_ratelimit._core.hints.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
-from otel_ratelimit._core.queue import SETTLED, Ticket
+from otel_ratelimit._core.queue import IN_FLIGHT, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
 
 MAX_ACCOUNTS: Final = 1000
 """Admissions kept. Beyond it the one that was used longest ago goes, if nobody waits in it."""
 
 _ADMITTED: Final = Admitted()
+_NO_WAKES: Final[list[Callable[[], object]]] = []
 _hash_key: Final = secrets.token_bytes(32)
 
 
@@ -109,19 +110,18 @@ class Place:
     """One call's place: waiting, in flight, answered, or given back. Used by one thread or task at a time; only ``wake``
     comes from others."""
 
-    __slots__ = ("_account", "_admission", "_label", "_paced", "_store", "_ticket", "_wake", "_woken", "cause")
+    _admission: Admission | None = None
+    _ticket: Ticket | None = None
+    _wake: Callable[[], object] | None = None
+    _woken = False
+    cause: Any = None
+    """What the throttle that closed the gate was handed in with, also when that was another call's."""
 
     def __init__(self, store: MemoryStore, account: Account, label: Any, *, paced: bool) -> None:
         self._store = store
         self._paced = paced
         self._account = account
         self._label = label
-        self._admission: Admission | None = None
-        self._ticket: Ticket | None = None
-        self._wake: Callable[[], object] | None = None
-        self._woken = False
-        self.cause: Any = None
-        """What the throttle that closed the gate was handed in with, also when that was another call's."""
 
     def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
         """Take a place, come back to it, or ask again; the answer is the turn or a time."""
@@ -134,7 +134,7 @@ class Place:
             if ticket is None:
                 admission = self._admission = store._admission(self._account, self._label)
                 ticket = self._ticket = admission.enter(now, cost, priority)
-                if ticket.admitted:
+                if ticket.state == IN_FLIGHT:
                     return _ADMITTED  # the hot path: nobody waits, every limit has room
             else:
                 assert self._admission is not None
@@ -168,7 +168,7 @@ class Place:
     def sent(self, now: float) -> None:
         """The request is built and about to leave: between its turn and here it may have waited for a processor."""
         ticket = self._ticket
-        if ticket is not None and ticket.admitted:
+        if ticket is not None and ticket.state == IN_FLIGHT:
             ticket.sent_at = now  # only read by this call's own settle
 
     def settle(
@@ -230,8 +230,11 @@ class Place:
     def _collect_wakes(self) -> list[Callable[[], object]]:
         """Under the lock: what is to be called after it."""
         assert self._admission is not None
+        woken = self._admission.take_wakes()
+        if not woken:
+            return _NO_WAKES
         calls = []
-        for ticket in self._admission.take_wakes():
+        for ticket in woken:
             place = self._store._waiting.get(ticket)
             if place is None or place is self:
                 continue

@@ -67,6 +67,9 @@ DURATION_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0,
 OTHER: Final = "other"
 """Stands in for a model once ``MAX_MODELS`` have been seen, so that no input can make series without end."""
 
+ERROR_IN_STREAM: Final = "rate_limit_exceeded"
+"""``error.type`` of a throttle inside of a 200: the status says nothing there. OpenAI's own code for it."""
+
 NO_HINT: Final = "none"
 """``hint.source`` of a throttle that named no delay: an absent label and an empty one are the same in Prometheus."""
 

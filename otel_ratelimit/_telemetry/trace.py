@@ -10,12 +10,14 @@ import logging
 import time
 from collections.abc import Sequence
 from contextvars import Token
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, set_span_in_context
+from opentelemetry.metrics import Counter, Histogram, UpDownCounter
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, Status, StatusCode, Tracer, set_span_in_context
 
+from otel_ratelimit import _guard
 from otel_ratelimit._core.events import CallOutcome, GiveUpReason, RetryReason, WaitReason
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._telemetry import names
@@ -33,6 +35,7 @@ class CallTrace:
         instruments: where spans and points go.
         subject: what the call is about.
         age: seconds since the call began; its span is dated back by as much.
+        parent: the context that the call was made in; None for the present one.
     """
 
     __slots__ = (
@@ -50,13 +53,15 @@ class CallTrace:
         "throttles",
     )
 
-    def __init__(self, instruments: Instruments, subject: SubjectAttributes, age: float) -> None:
+    def __init__(
+        self, instruments: Instruments, subject: SubjectAttributes, age: float, parent: Context | None = None
+    ) -> None:
         self._instruments = instruments
         self._subject = subject
-        self._root = instruments.tracer.start_span(
+        self._root = _started(
+            instruments.tracer,
             _span_name(names.SPAN_CALL, subject.subject.operation, subject.subject.model),
-            attributes=subject.span,
-            start_time=_ago(age),
+            {"context": parent, "attributes": subject.span, "start_time": _ago(age)},
         )
         self._root_context: Context = set_span_in_context(self._root)
         self._open_wait: tuple[Span, Attributes] | None = None
@@ -68,14 +73,14 @@ class CallTrace:
         self.finished = False
         self.last_throttle: SpanContext | None = None
 
-    def throttled(self, throttle: Throttle, status: int, age: float) -> None:
+    def throttled(self, throttle: Throttle, status: int, error_type: str, age: float) -> None:
         """A response asked to slow down; its request was sent ``age`` seconds ago."""
         self.throttles += 1
         attributes: Attributes = {
             **self._subject.span,
             names.THROTTLED: True,
             names.STATUS_CODE: status,
-            names.ERROR_TYPE: str(status),
+            names.ERROR_TYPE: error_type,
             names.LIMIT_KIND: throttle.kind,
         }
         for name, value in (
@@ -90,10 +95,10 @@ class CallTrace:
                 attributes[name] = value
         span = self._start(names.SPAN_THROTTLE, attributes, age=age)
         span.set_status(Status(StatusCode.ERROR))
-        span.end()
+        _ended(span)
         self.last_throttle = span.get_span_context()
         points = throttle_attributes(self._subject, throttle.kind, throttle.source, status)
-        self._instruments.throttles.add(1, points, set_span_in_context(span))
+        _counted(self._instruments.throttles, 1, points, set_span_in_context(span))
 
     def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> bool:
         """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``.
@@ -107,7 +112,7 @@ class CallTrace:
             attributes[names.WAIT_PLANNED] = planned
         links = [Link(cause)] if cause is not None and cause.is_valid else []
         self._open_wait = (self._start(names.SPAN_WAIT, attributes, links=links), {names.WAIT_REASON: reason})
-        self._instruments.waiting.add(1, self._subject.base)
+        _counted(self._instruments.waiting, 1, self._subject.base, None)
         if planned is not None:
             _log.info(
                 "%s %s waits %.3f s (%s)", self._subject.subject.operation, self._subject.subject.model, planned, reason
@@ -121,9 +126,11 @@ class CallTrace:
         span, attributes = self._open_wait
         self._open_wait = None
         self._waited += seconds
-        span.end()
-        self._instruments.waiting.add(-1, self._subject.base)
-        self._instruments.wait_duration.record(seconds, {**self._subject.base, **attributes}, set_span_in_context(span))
+        _ended(span)
+        _counted(self._instruments.waiting, -1, self._subject.base, None)
+        _recorded(
+            self._instruments.wait_duration, seconds, {**self._subject.base, **attributes}, set_span_in_context(span)
+        )
 
     def retry_began(self, reason: RetryReason, resend_count: int) -> None:
         """The request goes out again; until ``retry_ended`` its span is the current one, so that HTTP spans nest in it."""
@@ -134,7 +141,7 @@ class CallTrace:
             {**self._subject.span, names.RESEND_COUNT: resend_count, names.RETRY_REASON: reason},
         )
         context = set_span_in_context(self._retry)
-        self._instruments.retries.add(1, {**self._subject.base, names.RETRY_REASON: reason}, context)
+        _counted(self._instruments.retries, 1, {**self._subject.base, names.RETRY_REASON: reason}, context)
         self._token = otel_context.attach(context)
 
     def retry_ended(self, status: int | None, error_type: str | None) -> None:
@@ -149,7 +156,7 @@ class CallTrace:
         if error_type is not None:
             self._retry.set_attribute(names.ERROR_TYPE, error_type)
             self._retry.set_status(Status(StatusCode.ERROR))
-        self._retry.end()
+        _ended(self._retry)
         self._retry = None
 
     def finish(self, outcome: CallOutcome, reason: GiveUpReason | None, error_type: str | None) -> Context:
@@ -170,7 +177,7 @@ class CallTrace:
         if reason is not None:
             self._root.set_attribute(names.GIVE_UP_REASON, reason)
             attributes = {**self._subject.base, names.GIVE_UP_REASON: reason}
-            self._instruments.give_ups.add(1, attributes, self._root_context)
+            _counted(self._instruments.give_ups, 1, attributes, self._root_context)
             _log.warning(
                 "%s %s gave up after %d throttles and %.3f s of waiting (%s)",
                 self._subject.subject.operation,
@@ -182,17 +189,37 @@ class CallTrace:
         if error_type is not None:
             self._root.set_attribute(names.ERROR_TYPE, error_type)
             self._root.set_status(Status(StatusCode.ERROR))
-        self._root.end()
+        _ended(self._root)
         return self._root_context
 
     def _start(self, name: str, attributes: Attributes, *, age: float = 0.0, links: Sequence[Link] = ()) -> Span:
-        return self._instruments.tracer.start_span(
-            _span_name(name, self._subject.subject.model),
-            context=self._root_context,
-            attributes=attributes,
-            links=links,
-            start_time=_ago(age),
-        )
+        name = _span_name(name, self._subject.subject.model)
+        what = {"context": self._root_context, "attributes": attributes, "links": links, "start_time": _ago(age)}
+        return _started(self._instruments.tracer, name, what)
+
+
+# A processor, an exporter or a meter of the program may raise. Each such fault is contained by itself, so that it costs one
+# span or point and neither the rest of them nor the wait.
+
+
+@_guard.contained("span", lambda *_: INVALID_SPAN)
+def _started(tracer: Tracer, name: str, what: dict[str, Any]) -> Span:
+    return tracer.start_span(name, **what)
+
+
+@_guard.contained("span", lambda _span: None)
+def _ended(span: Span) -> None:
+    span.end()
+
+
+@_guard.contained("metric", lambda *_: None)
+def _counted(counter: Counter | UpDownCounter, amount: int, attributes: Attributes, context: Context | None) -> None:
+    counter.add(amount, attributes, context)
+
+
+@_guard.contained("metric", lambda *_: None)
+def _recorded(histogram: Histogram, amount: float, attributes: Attributes, context: Context | None) -> None:
+    histogram.record(amount, attributes, context)
 
 
 def _span_name(*parts: str | None) -> str:

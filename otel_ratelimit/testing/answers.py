@@ -101,6 +101,20 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def completion(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A completion of the old kind."""
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": CREATED,
+        "model": body.get("model", "gpt-3.5-turbo-instruct"),
+        "choices": [
+            {"index": index, "finish_reason": "stop", "logprobs": None, "text": TEXT} for index in range(choices(body))
+        ],
+        "usage": usage(body),
+    }
+
+
 def chat_stream(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The same, in chunks."""
     base = {

@@ -236,7 +236,9 @@ class ThrottlingApp:
         if reply.events is not None:
             named = "type" in reply.events[0]
             done = not named and "error" not in reply.events[-1]
-            response: Response = EventStream(reply.events, named=named, done=done, status=reply.status)
+            response: Response = EventStream(
+                reply.events, named=named, done=done, status=reply.status, pause=reply.pause
+            )
             response.headers.update(headers)
             return response
         if reply.body is not None:

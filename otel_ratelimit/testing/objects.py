@@ -89,6 +89,45 @@ def jobs() -> list[dict[str, Any]]:
     return [job(f"ftjob-{number}") for number in range(JOBS)]
 
 
+def upload(identifier: str, body: Mapping[str, Any] | None = None, *, status: str = "pending") -> dict[str, Any]:
+    """An upload in parts; complete, it has become a file."""
+    asked = body or {}
+    return {
+        "id": identifier, "object": "upload", "bytes": asked.get("bytes", 0), "created_at": CREATED,
+        "expires_at": CREATED + 3600, "filename": asked.get("filename", "data.jsonl"),
+        "purpose": asked.get("purpose", "batch"), "status": status,
+        "file": file("file-new") if status == "completed" else None,
+    }  # fmt: skip
+
+
+def vector_store(identifier: str) -> dict[str, Any]:
+    """One vector store, ready."""
+    return {
+        "id": identifier, "object": "vector_store", "created_at": CREATED, "name": "store", "status": "completed",
+        "usage_bytes": 0, "last_active_at": CREATED, "metadata": {}, "file_counts": _counts(),
+    }  # fmt: skip
+
+
+def vector_store_file(identifier: str, *, status: str = "completed") -> dict[str, Any]:
+    """A file in a vector store; when it has just been added it is still being read."""
+    return {
+        "id": identifier, "object": "vector_store.file", "created_at": CREATED, "status": status, "usage_bytes": 0,
+        "vector_store_id": "vs_1", "last_error": None, "attributes": {},
+    }  # fmt: skip
+
+
+def vector_store_batch(identifier: str, *, status: str = "completed") -> dict[str, Any]:
+    """A batch of such files."""
+    return {
+        "id": identifier, "object": "vector_store.files_batch", "created_at": CREATED, "status": status,
+        "vector_store_id": "vs_1", "file_counts": _counts(),
+    }  # fmt: skip
+
+
+def _counts() -> dict[str, int]:
+    return {"cancelled": 0, "completed": 1, "failed": 0, "in_progress": 0, "total": 1}
+
+
 def digest(data: bytes) -> str:
     """SHA-256, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -24,6 +24,7 @@ class Reply:
         headers: further headers.
         events: a stream of server-sent events instead of a body; each a JSON object.
         before: seconds to wait before the head is sent; the server's own ``latency`` is not added.
+        pause: seconds between two events.
 
     Raises:
         ValueError: more than one of ``json``, ``body`` and ``events``, no event, or a status that does not exist.
@@ -35,6 +36,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] | None = None
     before: float = 0.0
+    pause: float = 0.0
 
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:

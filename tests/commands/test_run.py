@@ -24,18 +24,17 @@ if sys.platform == "win32":
     pytest.skip("signals and terminals of Unix", allow_module_level=True)
 
 FAN_OUT = """
-import asyncio, os, sys
+import asyncio, sys
 import openai
 
 async def main():
     async with openai.AsyncOpenAI() as client:
-        calls = [
-            client.chat.completions.create(
-                model="gpt-4o", messages=[{"role": "user", "content": "hi"}], max_tokens=100
-            )
-            for _ in range(63)
-        ]
-        print(len(await asyncio.gather(*calls)), "answers")
+        def ask(tokens):
+            messages = [{"role": "user", "content": "hi"}]
+            return client.chat.completions.create(model="gpt-4o", messages=messages, max_tokens=tokens)
+
+        await ask(5900)  # of 6000 a minute
+        print(len(await asyncio.gather(*(ask(100) for _ in range(5)))), "answers")
 
 asyncio.run(main())
 print("trouble", file=sys.stderr)
@@ -66,13 +65,13 @@ def test_a_fan_out_and_its_figures(command: Command, tmp_path: Path) -> None:
         app,
     )
     assert done.returncode == 7, done.stderr
-    assert done.stdout == "63 answers\n"
+    assert done.stdout == "5 answers\n"
     first, *rest = done.stderr.splitlines()
     assert first == "trouble"
     told = "\n".join(rest)
-    assert re.search(r"otel-ratelimit: 63 calls, \d+\.\d s", told)
-    (counted,) = re.findall(r"the local server counted (\d+) requests: 63 answered, (\d+) throttled", told)
-    assert int(counted[0]) == 63 + int(counted[1])
+    assert re.search(r"otel-ratelimit: 6 calls, \d+\.\d s", told)
+    (counted,) = re.findall(r"the local server counted (\d+) requests: 6 answered, (\d+) throttled", told)
+    assert int(counted[0]) == 6 + int(counted[1])
     throttled = re.search(r"throttled +(\d+) +tokens (\d+)", told)
     assert (throttled[1] if throttled else "0") == counted[1]
     assert "Twice the limit would have saved up to" in told
@@ -86,7 +85,7 @@ def test_a_fan_out_and_its_figures(command: Command, tmp_path: Path) -> None:
         for span in scope["spans"]
     )
     assert names["throttle"] == int(counted[1])
-    assert names["wait"] >= 3
+    assert names["wait"] >= 1
     gauges = {
         metric["name"] for resource in document["resourceMetrics"] for metric in resource["scopeMetrics"][0]["metrics"]
     }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +19,18 @@ from otel_ratelimit.testing import ThrottlingServer
 from tests.telemetry_probe import Probe
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Say hello."}]
+
+
+def has_responses() -> bool:
+    """Whether ``client.responses`` can be imported: in openai 1.99.0 it cannot, 1.99.1 mended it."""
+    try:
+        import openai.resources.responses  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+needs_responses = pytest.mark.skipif(not has_responses(), reason="client.responses of openai 1.99.0 cannot be imported")
 
 
 class Caller:
@@ -40,6 +56,34 @@ class Caller:
 def chat(client: Any, **options: Any) -> Any:
     """The plainest call there is."""
     return client.chat.completions.create(model="gpt-4o", messages=MESSAGES, **options)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note which rows of the table of supported features this run proved; ``tests.support`` makes the table."""
+    if report.when == "call" or report.skipped:
+        for name, value in report.user_properties:
+            if name == "feature" and isinstance(value, (list, tuple)):
+                feature, flavour = value
+                _proved.setdefault(feature, {}).setdefault(flavour, []).append(report.outcome)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("feature")
+    if marker is not None:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        flavour = parameters.get("caller", "asyncio" if "cancelling" in item.name else "sync")
+        item.user_properties.append(("feature", (marker.args[0], flavour)))
+
+
+def pytest_sessionfinish() -> None:
+    directory = os.environ.get("SUPPORT_RECORD")
+    if directory:
+        record = {"openai": openai.__version__, "python": platform.python_version(), "features": _proved}
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        (Path(directory) / f"{openai.__version__}.json").write_text(json.dumps(record))
+
+
+_proved: dict[str, dict[str, list[str]]] = {}
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])

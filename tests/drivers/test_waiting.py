@@ -22,6 +22,7 @@ def retry_counts(server: ThrottlingServer) -> list[str | None]:
     return [request.headers.get("x-stainless-retry-count") for request in server.requests]
 
 
+@pytest.mark.feature("a 429 is waited for")
 def test_a_429_with_a_delay_in_its_message_and_then_a_200(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_stream_that_is_refused_is_opened_again(
     assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
 
 
+@pytest.mark.feature("with_streaming_response")
 def test_with_streaming_response(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:
     """The raw bytes of the answer that counts, and the truth about how often it was asked for."""
     instrumented()
@@ -230,6 +232,7 @@ def test_x_should_retry_false_is_obeyed(caller: Caller, server: ThrottlingServer
     assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="server_refused") == 1
 
 
+@pytest.mark.feature("5xx, timeouts and lost connections keep the SDK's rules")
 def test_other_failures_keep_the_sdks_rules(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
@@ -280,6 +283,7 @@ def test_a_lost_connection_is_retried_by_the_sdk_and_seen(
     assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 2, "retry": 2}
 
 
+@pytest.mark.feature("observe mode")
 def test_observe_mode_changes_nothing_and_shows_everything(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:

@@ -129,6 +129,7 @@ def test_the_budget_is_the_lesser_of_policy_and_timeout(
         (Outcome(at=0.0, throttle=throttle(retryable=False, limit=100, requested=101)), "request_too_large"),
         (Outcome(at=0.0, throttle=throttle(), allowed=False), "retries_disabled"),
         (Outcome(at=0.0, throttle=throttle(), refused=True), "server_refused"),
+        (Outcome(at=0.0, throttle=throttle(), delivered=True), "content_delivered"),
         (Outcome(at=0.0, throttle=throttle(), replayable=False), "body_not_replayable"),
     ],
 )

@@ -12,20 +12,15 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 
-from otel_ratelimit._core.hints.body import decode
-from otel_ratelimit._core.hints.events import error_of, plain_event
-from otel_ratelimit._core.hints.headers import normalise
-from otel_ratelimit._core.hints.instants import parse_instant
-from otel_ratelimit._core.hints.response import read_response
 from otel_ratelimit._core.throttle import Throttle
+
+# What reads refusals is imported when it is needed (by the drivers at the first call): its patterns take time to compile.
 
 __all__ = ["parse_stream_event", "parse_throttle"]
 
 _STATUS_RANGE = range(100, 600)
 
-_PLAIN_ERROR = re.compile(
-    r"\s{0,8}(?:error[: ]{1,3})?(?:error code: 1015|too many requests|rate limit(?:ed)?\b)", re.IGNORECASE
-)
+_PLAIN_ERROR = r"(?i)\s{0,8}(?:error[: ]{1,3})?(?:error code: 1015|too many requests|rate limit(?:ed)?\b)"
 _MAX_PLAIN_ERROR = 256
 """Characters. A 200 with a text body is an error only if it is as short as one and begins like one."""
 
@@ -53,6 +48,9 @@ def parse_throttle(
 
     Never raises, whatever it is given.
     """
+    from otel_ratelimit._core.hints.headers import normalise  # noqa: PLC0415
+    from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
+
     plain = normalise(headers)
     clock = _clock(now, plain.get("date"))
     code = status if isinstance(status, int) and status in _STATUS_RANGE else 0
@@ -71,6 +69,9 @@ def parse_stream_event(event: object, *, now: float | None = None) -> Throttle |
 
     Never raises, whatever it is given.
     """
+    from otel_ratelimit._core.hints.events import error_of, plain_event  # noqa: PLC0415
+    from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
+
     try:
         error = error_of(plain_event(event))
     except Exception:  # somebody else's model or mapping may raise anything
@@ -80,9 +81,12 @@ def parse_stream_event(event: object, *, now: float | None = None) -> Throttle |
 
 def _disguised(body: object, now: float) -> Throttle | None:
     """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
+    from otel_ratelimit._core.hints.body import decode  # noqa: PLC0415
+    from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
+
     decoded = decode(body)
     if isinstance(decoded, str):
-        if len(decoded) <= _MAX_PLAIN_ERROR and _PLAIN_ERROR.match(decoded):
+        if len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded):
             return read_response(None, {}, decoded, now)
         return parse_stream_event(decoded, now=now)
     return parse_stream_event(decoded, now=now) if isinstance(decoded, (Mapping, list)) else None
@@ -91,5 +95,7 @@ def _disguised(body: object, now: float) -> Throttle | None:
 def _clock(now: float | None, date: str | None) -> float:
     if isinstance(now, (int, float)) and math.isfinite(now):
         return now
+    from otel_ratelimit._core.hints.instants import parse_instant  # noqa: PLC0415
+
     sent = parse_instant(date) if date else None
     return sent.epoch if sent else time.time()

@@ -8,10 +8,9 @@ ledger, and no clock: a date is measured from ``now``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration, plausible_delay
 from otel_ratelimit._core.hints.families import HeaderName, read_name
@@ -26,8 +25,7 @@ MAX_LIMIT = 1e15
 _READ_KINDS = frozenset({"requests", "tokens", "input_tokens", "output_tokens", "images", "concurrency"})
 
 
-@dataclass(frozen=True, slots=True)
-class LimitReading:
+class LimitReading(NamedTuple):
     """One limit, as one response described it.
 
     Attributes:
@@ -64,12 +62,26 @@ def read_limits(headers: object, *, now: float | None = None) -> tuple[LimitRead
         return ()
 
 
+class Readings:
+    """The same, read only when somebody looks: while no limit is near, most answers tell nothing that matters."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: object) -> None:
+        self._headers = headers
+
+    def __iter__(self) -> Iterator[LimitReading]:
+        return iter(read_limits(self._headers))
+
+
 def _read(headers: object, now: float | None) -> tuple[LimitReading, ...]:
     found: dict[int, _Parts] = {}
     ietf = False
-    known = _SLOTS
+    known = _SLOTS.get
     for raw_name, raw_value in _raw_items(headers):
-        slot = known[raw_name] if raw_name in known else _learn(raw_name)
+        slot = known(raw_name, _NEW)
+        if slot is _NEW:
+            slot = _learn(raw_name)
         if slot is None:
             continue
         bucket, index, name = slot
@@ -94,7 +106,7 @@ def _raw_items(headers: object) -> Iterable[tuple[object, object]]:
     """Pairs of names and values as cheaply as the object gives them."""
     raw = getattr(headers, "raw", None)
     if isinstance(raw, list):
-        return raw[:MAX_HEADERS]
+        return raw if len(raw) <= MAX_HEADERS else raw[:MAX_HEADERS]
     if type(headers) is dict:
         return list(headers.items())[:MAX_HEADERS]
     return normalise(headers).items()
@@ -110,6 +122,8 @@ _MAX_SLOTS = 4096
 """Names remembered. Servers send some fifty; a hostile one must not fill memory."""
 _SLOTS: dict[object, _Slot | None] = {}
 _BUCKETS: dict[tuple[str, ...], int] = {}
+_NEW: Final[_Slot] = (-2, 0, None)
+"""Stands for a name that was never seen."""
 
 
 def _learn(raw_name: object) -> _Slot | None:
@@ -131,11 +145,11 @@ def _learn(raw_name: object) -> _Slot | None:
 
 def _reading(parts: _Parts, now: float | None) -> LimitReading | None:
     raw_limit, raw_remaining, raw_reset, name = parts
-    limit = _amount(_text(raw_limit))
+    limit = _amount(raw_limit)
     if not limit:
         return None
-    reset = _seconds(_text(raw_reset), name.unit, now) if raw_reset is not None else None
-    return LimitReading(name.kind, name.scope, name.window, limit, _amount(_text(raw_remaining)), reset)
+    reset = None if raw_reset is None else _seconds(raw_reset, name.unit, now)
+    return LimitReading(name.kind, name.scope, name.window, limit, _amount(raw_remaining), reset)
 
 
 def _text(value: object) -> str:
@@ -144,29 +158,29 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _amount(text: str) -> float | None:
-    """A size or a level; None for what is none."""
-    if len(text) <= _PLAIN_DIGITS and text.isdecimal():
-        return int(text)
-    value = number(text.partition(",")[0].partition(";")[0])
-    return value if value is not None and value <= MAX_LIMIT else None
-
-
 _PLAIN_DIGITS = 15
 
 
-def _seconds(text: str, unit: float, now: float | None) -> float | None:
-    length = _plain_duration(text)
+def _amount(raw: object) -> float | None:
+    """A size or a level; None for what is none."""
+    if type(raw) is bytes and len(raw) <= _PLAIN_DIGITS and raw.isdigit():  # all but a few
+        return int(raw)
+    value = number(_text(raw).partition(",")[0].partition(";")[0])
+    return value if value is not None and value <= MAX_LIMIT else None
+
+
+def _seconds(raw: object, unit: float, now: float | None) -> float | None:
+    length = _plain_duration(raw)
     if length is not None:
         return length
-    found = moment(text, time.time() if now is None else now, default_unit=unit)
+    found = moment(_text(raw), time.time() if now is None else now, default_unit=unit)
     return plausible_delay(found[0]) if found else None
 
 
 @lru_cache(maxsize=4096)
-def _plain_duration(text: str) -> float | None:
+def _plain_duration(raw: object) -> float | None:
     """ "12ms", "6m0s": what needs no clock, and comes back again and again."""
-    length = parse_duration(text)
+    length = parse_duration(_text(raw))
     return plausible_delay(length) if length is not None else None
 
 
