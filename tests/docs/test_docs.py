@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib.util
 import itertools
 import json
 import os
@@ -168,8 +169,13 @@ def test_snippets_compile(page: Page) -> None:
 def test_snippets_run(page: Page, tmp_path: Path) -> None:
     """In the order of the page, as one program, against the test server."""
     snippets = [block.text for block in page.blocks() if block.language == "python" and block.rest != 'title="before"']
+    code = "\n".join(snippets)
+    imported = {name.split(".")[0] for name in re.findall(r"^(?:import|from) ([\w.]+)", code, re.MULTILINE)}
+    missing = sorted(name for name in imported if importlib.util.find_spec(name) is None)
+    if missing:
+        pytest.skip(f"the page's snippets need {', '.join(missing)}")
     program = tmp_path / "snippets.py"
-    program.write_text("\n".join(snippets))
+    program.write_text(code)
     with ThrottlingServer([Limit("tokens", 100_000)]) as server:
         done = subprocess.run(
             [sys.executable, program],
