@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+STEP: Final = 1e-9
+"""Seconds that each turn of the loop takes at least: a timer that rounding has set to the present must see time move."""
 
 
 class _Selector(selectors.DefaultSelector):
@@ -23,7 +27,7 @@ class _Selector(selectors.DefaultSelector):
             return ready
         if timeout is None:
             raise RuntimeError("nothing is left to wait for: the run is stuck")
-        self.now += timeout
+        self.now += max(timeout, STEP)
         return ready
 
 

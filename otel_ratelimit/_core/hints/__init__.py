@@ -7,7 +7,6 @@ nodes and depth (``body``), characters of text (``message``), headers (``headers
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,9 @@ from otel_ratelimit._core.throttle import Throttle
 __all__ = ["parse_stream_event", "parse_throttle"]
 
 _STATUS_RANGE = range(100, 600)
+
+_MAX_CLOCK = 1e12
+"""Seconds. No clock shows more; NaN, infinity and endless integers are not below it either."""
 
 _PLAIN_ERROR = r"(?i)\s{0,8}(?:error[: ]{1,3})?(?:error code: 1015|too many requests|rate limit(?:ed)?\b)"
 _MAX_PLAIN_ERROR = 256
@@ -85,6 +87,8 @@ def _disguised(body: object, now: float) -> Throttle | None:
     from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
 
     decoded = decode(body)
+    if isinstance(decoded, Mapping) and decoded.get("last_error"):
+        return None  # a run of the Assistants API that failed: reading it again does not mend it
     if isinstance(decoded, str):
         if len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded):
             return read_response(None, {}, decoded, now)
@@ -93,7 +97,7 @@ def _disguised(body: object, now: float) -> Throttle | None:
 
 
 def _clock(now: float | None, date: str | None) -> float:
-    if isinstance(now, (int, float)) and math.isfinite(now):
+    if isinstance(now, (int, float)) and abs(now) < _MAX_CLOCK:
         return now
     from otel_ratelimit._core.hints.instants import parse_instant  # noqa: PLC0415
 

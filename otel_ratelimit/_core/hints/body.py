@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 
 from otel_ratelimit._core.hints.evidence import Evidence
@@ -60,7 +61,7 @@ _REQUESTED_KEYS = frozenset({
     "requested", "requested_tokens",
 })  # fmt: skip
 _NOISE_KEY = re.compile(
-    r"(?:^|_)(?:id|ids|url|urls|uri|link|links|href|model|models|provider|object|timestamp|created|param|user|trace|stack"
+    r"(?:^|_)(?:id|ids|url|urls|uri|link|links|href|model|models|provider|object|timestamp|created|param|user|trace|stack|domain"
     r"|traceback|dimensions|docs|documentation|hint|remedy|choices|messages|input|output|prompt|metric_labels|service|consumer)(?:$|_)"
 )
 _HEADERS_KEYS = frozenset({"headers", "response_headers"})
@@ -117,6 +118,12 @@ def gather(body: object, now: float) -> Evidence:
     return evidence
 
 
+@lru_cache(maxsize=1024)
+def _snake_case(key: str) -> str:
+    """ "errorCode" and "error-code" as "error_code". Cached: servers repeat themselves."""
+    return words_of(key).strip().replace(" ", "_")
+
+
 class _Walk:
     """One walk: the budget that is left, and what was found so far."""
 
@@ -146,11 +153,11 @@ class _Walk:
         for raw_key, value in islice(mapping.items(), MAX_NODES):
             if not isinstance(raw_key, str):
                 continue
-            key = words_of(raw_key[:_MAX_KEY_CHARS]).strip().replace(" ", "_")
+            key = _snake_case(raw_key[:_MAX_KEY_CHARS])
             if key in _HEADERS_KEYS and isinstance(value, Mapping):
                 self.evidence.header_maps.append(normalise(value))
                 continue
-            name = read_field_name(raw_key)
+            name = read_field_name(raw_key[:_MAX_KEY_CHARS])
             if name and (wait := field_wait(name, value, self._now)):
                 waits.append(wait)
             elif not _NOISE_KEY.search(key) or key in _NAME_KEYS or key in _TYPE_KEYS:
@@ -225,7 +232,7 @@ class _Walk:
             if count >= _MAX_LOOSE:
                 break
             raw_key, value = pair[1], pair[2] or pair[3]
-            key = words_of(raw_key).strip().replace(" ", "_")
+            key = _snake_case(raw_key)
             # An unquoted "retry-after: 30" is prose, and ``message`` reads it; "retryDelay: 10" is a field.
             is_field = pair[0][0] in _QUOTES or "=" in pair[0] or _IDENTIFIER.search(raw_key)
             name = read_field_name(raw_key) if is_field else None

@@ -40,9 +40,15 @@ _CJK_UNITS: tuple[tuple[float, str], ...] = (
 )
 _SIZES = tuple(size for size, _ in _LATIN_UNITS + _CJK_UNITS)
 _UNIT = "|".join([f"({words})(?![a-zа-я])" for _, words in _LATIN_UNITS] + [f"({words})" for _, words in _CJK_UNITS])
-NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,5}(?:\.\d{1,24})?(?!\d)|\d{1,18}(?:\.\d{1,24})?)"
-_COMPONENT = re.compile(rf"({NUMBER})[ \t\n\xa0]{{0,2}}-?(?:{_UNIT})")
-_SEPARATOR = re.compile(r"[\s,]{0,4}(?:(?:and|und|et|y|e|и|&)\s{1,3})?")
+NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,5}(?:\.\d{1,24})?(?!\d)|\d{1,18}(?:\.\d{1,24})?|\.\d{1,24})"
+# "5s", "5 s", "'5' minutes", "**5** seconds", "30 (seconds)", "5 more minutes", "5-second"
+_GAP = r"[\"'`*\])]{0,2}\s{0,2}(?:(?:more|additional|further|full)\s)?[-(\[]?"
+_DECIMAL_COMMA = r"\d{1,6},\d{1,2}(?!\d)"
+_DECIMALS = len(",50")
+"""Characters from the comma to the end of a number: thousands have one more at least."""
+_COMPONENT = re.compile(rf"({_DECIMAL_COMMA}|{NUMBER}){_GAP}(?:{_UNIT})")
+# The full stop belongs to an abbreviation: "1 hr. 30 min."
+_SEPARATOR = re.compile(r"(?:(?<=hr|in|ec)\.)?[\s,]{0,4}(?:(?:and|und|et|y|e|и|&|\+)\s{1,3})?")
 _CLOCK = re.compile(r"(?:(\d{1,3})[.:])?(\d{1,3}):([0-5]\d):([0-5]\d)(\.\d{1,9})?(?![\d:])")
 _ISO = re.compile(r"p(?:(\d{1,4})d)?(?:t(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?)?(?![a-z\d])")
 _PLAIN = re.compile(rf"\+?{NUMBER}")
@@ -87,11 +93,18 @@ def duration_at(text: str, start: int) -> tuple[float, int] | None:
         size = _SIZES[(component.lastindex or 0) - 2]
         if size >= last:
             break
-        total += float(component[1].replace(",", "")) * size
+        total += _decimal(component[1]) * size
         last, end = size, component.end()
         separator = _SEPARATOR.match(text, end)
         position = separator.end() if separator else end
     return (total, end) if last < math.inf else None
+
+
+def _decimal(text: str) -> float:
+    """The value of a number; a comma parts thousands ("1,200") or, as on the Continent, decimals ("1,5")."""
+    if "," not in text:
+        return float(text)
+    return float(text.replace(",", "." if len(text) - text.rindex(",") <= _DECIMALS else ""))
 
 
 def _iso_at(text: str, start: int) -> tuple[float, int] | None:

@@ -22,7 +22,7 @@ def plain_event(event: object) -> object:
     """The event as decoded JSON: SDK models by their own dump, text by decoding; None if it cannot be an error."""
     if isinstance(event, (str, bytes, bytearray)):
         return _decode_text(event)
-    if isinstance(event, Mapping):
+    if isinstance(event, (Mapping, list)):
         return event
     kind = getattr(event, "type", None)
     if isinstance(kind, str) and "." in kind and kind not in _FAILURES:
@@ -57,12 +57,12 @@ def error_of(event: object) -> object:
         return next((found for item in event[:4] if (found := error_of(item)) is not None), None)
     if not isinstance(event, Mapping):
         return None
-    for holder in (event, event.get("response"), event.get("data")):
+    for holder in (event, event.get("response"), event.get("data"), event.get("Response")):
         if isinstance(holder, Mapping) and (found := _error_in(holder)):
             return {**_relayed(event), "error": found}
-    if event.get("type") == "error":
+    if "error" in (event.get("type"), event.get("object")):  # the latter: Mistral, vLLM
         return event
-    if any(key in event for key in _CONTENT_KEYS):
+    if any(event.get(key) is not None for key in _CONTENT_KEYS):
         return None
     if event.get("base_resp"):
         return _minimax(event["base_resp"])
@@ -72,10 +72,11 @@ def error_of(event: object) -> object:
 
 
 def _error_in(holder: Mapping[str, object]) -> object:
-    """`error`, `errors`, or realtime's `status_details.error`; None or empty for none."""
+    """`error` and its relatives, realtime's `status_details.error`, a run's `last_error`; None or empty for none."""
     details = holder.get("status_details")
     nested = details.get("error") if isinstance(details, Mapping) else None
-    return holder.get("error") or holder.get("errors") or nested
+    named = holder.get("error") or holder.get("errors") or holder.get("Error")  # the last: Tencent's
+    return named or nested or holder.get("last_error")
 
 
 def _relayed(event: Mapping[str, object]) -> dict[str, object]:

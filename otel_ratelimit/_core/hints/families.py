@@ -60,8 +60,12 @@ _TOKEN_SIDES: dict[str, LimitKind] = {
     "completion": "output_tokens",
 }
 # Words that make a header tell something other than a limit: a price, a policy, a name, an instruction.
+_WHEN = frozenset({"after", "at", "in", "time", "date"})
 _OTHER = frozenset({"policy", "type", "exceeded", "resource", "cost", "query", "over", "retry", "overage", "claim"})
-_MILLISECONDS = frozenset({"ms", "millis", "milliseconds"})
+_UNITS = {
+    "ms": 1e-3, "millis": 1e-3, "milliseconds": 1e-3, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0,
+}  # fmt: skip
+"""Seconds. Plural words only: `-minute` names a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ def read_name(name: str) -> HeaderName | None:
     name = name.replace("_", "-").replace("rate-limit", "ratelimit")
     if name.startswith("x-tokenlimit-"):  # Together
         name = f"{name.replace('tokenlimit', 'ratelimit')}-tokens"
+    if "ratelimitbysize-" in name:  # Mistral: the size is in tokens
+        name = f"x-{name.replace('ratelimitbysize', 'ratelimit')}-tokens"
     vendor, marker, rest = name.partition("ratelimit-")
     if not marker or vendor == "":  # without a prefix they are the IETF fields, see ``ietf``
         return None
@@ -94,9 +100,14 @@ def read_name(name: str) -> HeaderName | None:
     if not roles or not _OTHER.isdisjoint(words):
         return None
     role = _ROLES[roles[0]]
-    unit = 1e-3 if not _MILLISECONDS.isdisjoint(words) else 1.0
-    words = [word for word in words if word not in roles and word not in _MILLISECONDS and word != "after"]
+    unit = unit_of(name)
+    words = [word for word in words if word not in roles and word not in _UNITS and word not in _WHEN]
     return HeaderName(role, (vendor, *words), _kind(words), _window(words), _scope(words), unit)
+
+
+def unit_of(name: str) -> float:
+    """Seconds per 1 of a plain number under this name, 1 if the name does not say."""
+    return next((_UNITS[word] for word in name.split("-") if word in _UNITS), 1.0)
 
 
 def _kind(words: list[str]) -> LimitKind:

@@ -27,14 +27,18 @@ _STEMS = (
     {"retry", "after"}, {"retryafter"}, {"retry", "delay"}, {"retry", "in"}, {"retry", "at"}, {"retry", "time"},
     {"reset"}, {"resets"}, {"wait"}, {"cooldown"}, {"cool", "down"}, {"available", "at"},
     {"available", "in"}, {"available", "after"}, {"estimated", "time"}, {"try", "again"}, {"refresh", "time"},
-    {"unblock"}, {"timeremaining"}, {"retry", "ms"}, {"retry", "seconds"},
+    {"unblock"}, {"timeremaining"}, {"retry", "ms"}, {"retry", "seconds"}, {"backoff"}, {"next", "access"},
+    {"next", "request"}, {"next", "allowed"}, {"next", "available"}, {"unlock"}, {"time", "remaining"},
+    {"seconds", "remaining"}, {"blocked", "until"}, {"limited", "until"}, {"throttled", "until"}, {"banned", "until"},
 )  # fmt: skip
 # Budgets, totals and history have the same stems: `totalRetryDelay`, `maxWaitMs`, `last_reset_at`, `resetCredits`.
 _NOT_WAITS = frozenset({
     "max", "maximum", "min", "total", "limit", "budget", "count", "attempt", "attempts", "policy", "strategy",
     "enabled", "default", "elapsed", "previous", "last", "timeout", "window", "percent", "used", "type", "id", "url",
-    "message", "reason", "credits", "waited", "number", "should", "can", "allowed", "policies", "mode",
+    "message", "reason", "credits", "waited", "number", "queue", "interval", "should", "can", "policies", "mode",
 })  # fmt: skip
+
+_RESETS = frozenset({"reset", "resets"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ def read_field_name(key: str) -> FieldName | None:
         return None
     words = [word.lower() for word in _BOUNDARY.split(key) if word]
     present = set(words)
+    if not _RESETS.isdisjoint(present):
+        present.discard("limit")  # "rate_limit_reset", but not "retry_limit"
     if not _NOT_WAITS.isdisjoint(present) or not any(stem <= present for stem in _STEMS):
         return None
     return FieldName(next((_UNITS[word] for word in words if word in _UNITS), 1.0))

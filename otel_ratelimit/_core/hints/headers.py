@@ -6,13 +6,14 @@ The names of the limit families are in ``families``, sentences in ``message``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, plausible_delay
-from otel_ratelimit._core.hints.families import HeaderName, read_name
-from otel_ratelimit._core.hints.ietf import read_ratelimit_fields
-from otel_ratelimit._core.hints.instants import moment, parse_instant
+from otel_ratelimit._core.hints.families import HeaderName, read_name, unit_of
+from otel_ratelimit._core.hints.ietf import policy_window, read_ratelimit_fields
+from otel_ratelimit._core.hints.instants import moment
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow, ThrottleSource
 
 MAX_HEADERS = 256
@@ -21,7 +22,10 @@ MAX_HEADERS = 256
 _MAX_VALUE_CHARS = 1024
 """Characters kept of one value: the longest that matters is a `RateLimit` list or an `x-error-message`."""
 
-_MILLISECOND_NAMES = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
+_MAX_LIST = 8
+"""Values of one header that are read, where they come as a list."""
+
+_WEEKDAY = re.compile(r"\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},\s?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def _text(value: object) -> str:
             return str(value)
         except ValueError:  # an int of more than 4,300 digits
             return ""
+    if isinstance(value, (list, tuple)):  # as Node relays them
+        return ", ".join([_text(one) for one in value[:_MAX_LIST]])
     return ""
 
 
@@ -88,33 +94,39 @@ def instruction(headers: Mapping[str, str], now: float) -> Wait | None:
 
     The milliseconds are the finer form of the seconds and win over them where they can be read, as in the SDKs.
     """
-    for name in _MILLISECOND_NAMES:
-        value = number(headers.get(name, ""))
-        delay = plausible_delay(value / 1000) if value is not None else None
-        if delay is not None:
-            return Wait(delay, "retry-after-ms")
-    waits = [
-        wait
-        for name, value in headers.items()
-        if "retry-after" in name and not name.endswith("-ms") and (wait := _retry_after(value, now))
-    ]
-    return max(waits, key=lambda wait: wait.delay, default=None)
+    waits = []
+    for raw_name, value in headers.items():
+        name = raw_name.replace("_", "-")
+        # also `x-ratelimit-retry-after`, and Traefik's `x-retry-in`
+        if ("retry-after" in name or "retry-in" in name) and (
+            wait := _retry_after(value, unit_of(name.rpartition("retry-")[2]), now)
+        ):
+            waits.append(wait)
+    fine = [wait for wait in waits if wait.source == "retry-after-ms"]
+    return max(fine or waits, key=lambda wait: wait.delay, default=None)
 
 
-def _retry_after(value: str, now: float) -> Wait | None:
-    """RFC 9110, section 10.2.3, and what else is seen: decimals, units ("20s"), RFC 3339, a doubled header."""
+def _retry_after(value: str, unit: float, now: float) -> Wait | None:
+    """RFC 9110, section 10.2.3, and what else is seen: decimals, units ("20s"), RFC 3339, a doubled header.
+
+    ``unit``: seconds per 1 of a plain number.
+    """
     if len(value) > MAX_SCALAR_CHARS:
         return None
-    found = moment(value, now)
-    if found is None and parse_instant(value) is None:
-        doubled = [number(part) for part in value.split(",")]
-        known = [part for part in doubled if part is not None]
-        if not known or len(known) < len(doubled):
+    found = moment(value, now, default_unit=unit)
+    if found is None:
+        # A doubled header, or one in quotes or with parameters. The weekday of a date has a comma of its own.
+        parts = [part.partition(";")[0].strip(' "') for part in _WEEKDAY.sub("", value).split(",")]
+        moments = [moment(part, now, default_unit=unit) for part in parts]
+        known = [one for one in moments if one]
+        if not known or len(known) < len(parts):
             return None
-        found = max(known), False
-    delay = plausible_delay(found[0]) if found else None
-    if found is None or delay is None:
+        found = max(known)
+    delay = plausible_delay(found[0])
+    if delay is None:
         return None
+    if unit < 1:
+        return Wait(delay, "retry-after-ms")
     return Wait(delay, "retry-after-date" if found[1] else "retry-after")
 
 
@@ -134,17 +146,22 @@ def read_limits(headers: Mapping[str, str], now: float) -> list[Limit]:
 
 
 def _fill(limit: Limit, name: HeaderName, value: str, now: float) -> None:
-    """Put one header's value in its place; a negative, empty or unreadable one says nothing (-1 is "no limit")."""
+    """Put one header's value in its place; a negative, empty or unreadable one says nothing (-1 is "no limit").
+
+    But a remainder below -1 is a bucket that was overdrawn.
+    """
     match name.role:
         case "reset":
             reset = _reset(value, now, name.unit)
             # Codex gives one reset twice, as a length and as a date that lags a second behind.
             limit.reset = max(reset or 0, limit.reset or 0) or None
         case "limit":
-            # "100, 100;w=60": the quota, then the policies (drafts of the IETF fields before 07).
+            # "100, 100;w=60": the quota, then the policies (drafts of the IETF fields before 07; Envoy).
             limit.limit = number(value.partition(",")[0].partition(";")[0]) or limit.limit
+            limit.window = limit.window or policy_window(value)
         case "remaining":
-            limit.remaining = number(value)
+            overdrawn = number(value[1:]) if value.startswith("-") else None
+            limit.remaining = 0.0 if overdrawn and overdrawn > 1 else number(value)
         case "used-percent":
             used = number(value.rstrip("% "))
             limit.remaining = max(0.0, 100 - used) if used is not None else None

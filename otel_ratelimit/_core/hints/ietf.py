@@ -58,22 +58,25 @@ def _policy_of(name: str, own: Mapping[str, str], policies: Mapping[str, Mapping
     return next(iter(same + lone), {})
 
 
-_TRIPLE = {"ratelimit-limit": "l", "ratelimit-remaining": "r", "ratelimit-reset": "t"}
+_TRIPLE = {
+    "ratelimit-limit": "l", "ratelimit-remaining": "r", "ratelimit-reset": "t",
+    "rate-limit-limit": "l", "rate-limit-remaining": "r", "rate-limit-reset": "t",
+}  # fmt: skip
+NAMES = frozenset({"ratelimit", "ratelimit-policy", *_TRIPLE})
+"""The names of the fields, and how they are misspelt."""
 
 
 def _field(name: str, own: Mapping[str, str], policy: Mapping[str, str]) -> RateLimitField:
     quota_text = own.get("l") or own.get("q") or policy.get("q") or ""
-    first, _, policies = quota_text.partition(",")
-    quota = number(first.partition(";")[0])
-    inline = next((item["w"] for item in _items(policies).values() if "w" in item), "")
-    window = own.get("w") or policy.get("w") or inline or ""
+    quota = number(quota_text.partition(",")[0].partition(";")[0])
+    window = window_name(number(own.get("w") or policy.get("w") or "")) or policy_window(quota_text)
     unit = (own.get("qu") or policy.get("qu") or "requests").strip('"')
     return RateLimitField(
         name=name,
         quota=quota or None,
         remaining=number(own.get("r", "")),
         reset=own.get("t", ""),
-        window=window_name(number(window)),
+        window=window,
         kind=_UNITS.get(unit, "unknown"),
     )
 
@@ -90,6 +93,14 @@ def _items(value: str) -> dict[str, dict[str, str]]:
         if parameters:
             items.setdefault(name, {}).update(parameters)
     return items
+
+
+def policy_window(value: str) -> LimitWindow | None:
+    """The window in the value of a limit, "10, 10;w=60, 1000;w=3600": that of the first policy, which is the closest."""
+    if ";" not in value:
+        return None
+    windows = [item["w"] for item in _items(value).values() if "w" in item]
+    return window_name(number(windows[0])) if windows else None
 
 
 def window_name(seconds: float | None) -> LimitWindow | None:

@@ -7,6 +7,7 @@ Owns RFC 3339 and its looser cousins, HTTP dates, English dates and epoch number
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -22,6 +23,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 _DAY = r"(?P<day>\d{1,2})"
 _YEAR = r"(?P<year>\d{4})"
+_SHORT_YEAR = r"(?P<year>\d{4}|\d{2}(?!\d))"
 _ZONES = {
     "z": 0, "utc": 0, "gmt": 0, "pst": -8, "pdt": -7, "mst": -7, "mdt": -6, "est": -5, "edt": -4,
     "cet": 1, "cest": 2, "jst": 9, "kst": 9,
@@ -33,9 +35,9 @@ _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
         # RFC 3339, its forms with blanks, slashes or "at", and the bare date
-        rf"{_YEAR}[-/](?P<month>\d{{1,2}})[-/]{_DAY}(?!\d)(?:(?:t|,?\s{{1,3}}(?:at\s)?){_TIME})?",
+        rf"{_YEAR}[-/](?P<month>\d{{1,2}}|{'|'.join(_MONTHS)})[-/]{_DAY}(?!\d)(?:(?:t|,?\s{{1,3}}(?:at\s)?){_TIME})?",
         # HTTP dates of both kinds (RFC 9110, section 5.6.7), behind the name of the weekday
-        rf"{_DAY}[\s-]{_MONTH}[\s,-]{{1,2}}{_YEAR}\s{{1,2}}(?:at\s)?{_TIME}",
+        rf"{_DAY}[\s-]{_MONTH}[\s,-]{{1,2}}{_SHORT_YEAR}\s{{1,2}}(?:at\s)?{_TIME}",
         rf"{_MONTH}\s{{1,2}}{_DAY}\s{_HOUR_MINUTE}\s{_YEAR}",
         # "Apr 20, 2026 at 8:00 AM UTC", "May 3rd, 2026"
         rf"{_MONTH}\s{_DAY}(?:st|nd|rd|th)?,?\s{_YEAR}(?:,?\s{{1,2}}(?:at\s)?{_TIME})?",
@@ -43,8 +45,17 @@ _PATTERNS = tuple(
     )
 )
 _ASCTIME = _PATTERNS[2]
+_DATE_START = re.compile(rf"\d{{4}}\s?[-/年]|(?:\d{{1,2}}[\s-])?(?:{'|'.join(_MONTHS)})")
+"""A cheap look before the patterns, since most numbers of a text are no dates."""
+# "5pm (UTC)", "14:30 GMT", "midnight UTC", "Oct 5 at 9am UTC": what recurs, so the next one is meant
+_RECURRING = re.compile(
+    rf"(?:{_MONTH}\s{{1,2}}{_DAY}(?:st|nd|rd|th)?,?\s(?:at\s)?)?"
+    rf"(?:(?P<word>midnight|noon)|(?P<hour>\d{{1,2}})(?::(?P<minute>\d{{2}}))?(?:\s?(?P<half>[ap])\.?m\b\.?)?)"
+    rf"\s{{0,2}}\(?(?P<zone>(?:utc|gmt)(?:\s?[+-]\d{{1,2}}(?::?\d{{2}})?)?|(?:{'|'.join(_ZONES)}))\b\)?"
+)
 _WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},?\s{1,2}")
 _EPOCH = re.compile(r"(\d{10,19})(?:\.\d{1,9})?(?![\d\w])")
+_RFC_3339_CHARS = len("2026-10-03T14:00:00Z")
 MONTH_START = re.compile(rf"\b(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s{{1,2}}\d")
 """Where a date that begins with the name of a month may start, in lower-case text."""
 
@@ -59,7 +70,7 @@ class Instant:
 
 def instant_at(text: str, start: int) -> tuple[Instant, int] | None:
     """The point in time written at ``text[start]`` and the index behind it, or None. ``text`` is lower case."""
-    for pattern in _PATTERNS:
+    for pattern in _PATTERNS if _DATE_START.match(text, start) else ():
         found = pattern.match(text, start)
         if found:
             instant = _build(found)
@@ -71,22 +82,51 @@ def instant_at(text: str, start: int) -> tuple[Instant, int] | None:
     return None
 
 
-def _build(found: re.Match[str]) -> Instant | None:
-    """The calendar arithmetic; None for a date that does not exist."""
+def next_instant_at(text: str, start: int, now: float) -> tuple[Instant, int] | None:
+    """The next time of day, or day of the year, after ``now`` that is written at ``text[start]`` with its zone.
+
+    Without a zone it is None: half a day of doubt is no hint.
+    """
+    found = _RECURRING.match(text, start)
+    if not found or not (found["word"] or found["minute"] or found["half"]):
+        return None
+    try:
+        today = datetime.fromtimestamp(now + (_zone_offset(found["zone"]) or 0), timezone.utc)
+        instant = _build(found, today)
+        if instant and instant.epoch <= now:
+            instant = _build(found, today + timedelta(days=366 if found["month"] else 1))
+    except (ValueError, OverflowError, OSError):  # a clock that no calendar holds
+        return None
+    return (instant, found.end()) if instant else None
+
+
+def _build(found: re.Match[str], today: datetime | None = None) -> Instant | None:
+    """The calendar arithmetic; None for a date that does not exist. ``today`` gives what was not written."""
     part = found.groupdict()
     # asctime() is the one form of HTTP date without a zone, and it is UTC (RFC 9110, section 5.6.7).
     offset = 0 if found.re is _ASCTIME else _zone_offset(part.get("zone"))
     try:
-        month = int(part["month"]) if part["month"].isdigit() else _MONTHS.index(part["month"]) + 1
-        hour = int(part.get("hour") or 0)
+        month = _month(part["month"]) if part["month"] or not today else today.month
+        day = int(part["day"]) if part["day"] or not today else today.day
+        year = _year(part["year"]) if not today else today.year
+        hour = int(part.get("hour") or (12 if part.get("word") == "noon" else 0))
         if half := part.get("half"):
             hour = hour % 12 + (12 if half == "p" else 0)
         minute, second = int(part.get("minute") or 0), int(part.get("second") or 0)
-        moment = datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, tzinfo=timezone.utc)
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
         epoch = (moment - timedelta(seconds=offset or 0)).timestamp() + float(f"0.{part.get('fraction') or 0}")
     except (ValueError, OverflowError):
         return None
     return Instant(epoch, offset is not None)
+
+
+def _month(text: str) -> int:
+    return int(text) if text.isdigit() else _MONTHS.index(text) + 1
+
+
+def _year(text: str) -> int:
+    """Two digits are of the years 1969 to 2068, as in POSIX."""
+    return int(text) if len(text) > 2 else 1900 + int(text) + (100 if int(text) < 69 else 0)
 
 
 def _zone_offset(zone: str | None) -> int | None:
@@ -125,6 +165,9 @@ def parse_instant(text: str) -> Instant | None:
     """The instant that is the whole of ``text`` (RFC 3339, HTTP date, epoch number, ...), or None."""
     if len(text) > MAX_SCALAR_CHARS:
         return None
+    if len(text) == _RFC_3339_CHARS and text.endswith("Z"):
+        with suppress(ValueError):  # the commonest form, by the quickest way
+            return Instant(datetime.fromisoformat(f"{text[:-1]}+00:00").timestamp(), True)
     text = text.strip().lower()
     weekday = _WEEKDAY.match(text)
     found = instant_at(text, weekday.end() if weekday else 0)
@@ -146,7 +189,7 @@ def moment(text: str, now: float, *, default_unit: float = 1.0) -> tuple[float, 
             return value * default_unit, False
         ahead = seconds_until(Instant(epoch, True), now)
     else:
-        length = parse_duration(text)
+        length = None if text.endswith("Z") else parse_duration(text)  # "Z" ends dates only
         if length is not None:
             return length, False
         instant = parse_instant(text)

@@ -21,13 +21,14 @@ _WINDOW_WORDS: dict[str, LimitWindow] = {
     "s": "second", "sec": "second", "second": "second", "秒": "second",
     "m": "minute", "min": "minute", "minute": "minute", "分": "minute", "分钟": "minute", "分鐘": "minute",
     "h": "hour", "hr": "hour", "hour": "hour", "hourly": "hour", "小时": "hour", "小時": "hour",
-    "d": "day", "day": "day", "daily": "day", "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
+    "d": "day", "day": "day", "daily": "day", "today": "day",
+    "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
     "mo": "month", "month": "month", "monthly": "month", "月": "month",
 }  # fmt: skip
 _WINDOW_SECONDS: dict[LimitWindow, float] = {
     "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0,
 }  # fmt: skip
-_PER = r"(?:(?:per|each|every|by|an?)\s|/\s?)"
+_PER = r"(?:(?:per|each|every|by|within(?:\san?)?|an?)\s|/\s?)"
 _WINDOW = r"(?:one\s)?(?:(\d{1,5})\s?)?(second|sec|s|minute|min|m|hour|hr|h|day|d|month|mo)s?\b"
 
 # "tokens per min", "API calls / month", "input tokens per model per minute", "requests per 1 minute"
@@ -36,6 +37,7 @@ _NOUN = (
     r"|generations?|invocations?|transactions?|operations?|audio)"
 )
 _OWNER = r"(?:\sper\s(?:base\s)?(?:model|project|user|region|organi[sz]ation|org|key|account|team))"
+_RATE_OF_OWNER = re.compile(rf"\b(?:(input|prompt|output|completion)\s)?{_NOUN}{_OWNER}\b")
 _RATE = re.compile(
     rf"\b(?:(input|prompt|uncached input|output|completion|generated)\s)?{_NOUN}"
     rf"(?:\s(?:count|usage|limit))?{_OWNER}{{0,3}}\s?{_PER}{_WINDOW}"
@@ -56,6 +58,7 @@ _LIMIT_FOR = re.compile(
     r"(?:(input|prompt|output|completion)\s|request\s|the\s)?(tokens?|requests?|calls?|images?)\b"
 )
 _COUNT = re.compile(r"\b(input|output)?\s?token count\b")
+_COUNTED = re.compile(r"\d\s(tokens|requests|calls|queries|images)\b")
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -63,26 +66,28 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 
 _CONCURRENCY = _any(
-    r"concurren|simultaneous|in ?flight|too many connections",
+    r"concurren|simultaneous|in ?flight|too many connections|active (?:requests|jobs)",
     r"\bparallel (?:request|call|connection)",
     r"request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
     "并发|並發|同時実行|동시",
 )
 _OVERLOAD = _any(
     r"over ?load|slow down|saturat|\bbusy\b|peak load",
-    r"high (?:demand|load|traffic|volume)|heavy (?:load|traffic)",
+    r"high (?:demand|load|traffic|volume|usage)|heavy (?:load|traffic)",
     r"(?<!your )\bcapacity\b",  # "exhausted your capacity" is the caller's quota
     r"queue (?:is )?(?:full|exceeded)|request queue|queue budget|first token before the given deadline",
     r"no (?:available |healthy )?(?:capacity|workers?|instances?)\b|no deployments available",
+    r"(?:processing|receiving|handling|getting) too many requests|no more data centers",
     r"flex unavailable|model not ready|currently loading|resource unavailable",
     r"burst rate|increased too quickly",
     "访问量过大|负载|過載|过载|繁忙|拥挤|高峰|排队|混み合|混雑|과부하",
 )
 _VAGUE_REQUESTS = _any(
-    r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests are too frequent|rate of requests",
+    r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests (?:are )?too frequent|rate of requests",
     r"request (?:was|has been) throttled|number of (?:\w+ ){0,2}requests|requests list",
     r"free models|call rate|call volume",
-    "请求(?:过于|太|过)?(?:频繁|过多|频率)|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
+    r"(?:high|reduce) (?:request )?frequency",
+    "请求(?:过于|太|过)?(?:频繁|过多|频率)|限频|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
 )
 _VAGUE_TOKENS = re.compile(r"too many tokens|token (?:rate )?limit|number of (?:request )?tokens|token throughput")
 _VAGUE_IMAGES = re.compile(r"too many images|image generation limit")
@@ -94,13 +99,19 @@ _URL = re.compile(r"https?://[^\s)\]>\"']{1,300}")
 _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
 _WINDOW_LIMIT = re.compile(
     r"\b(?:(\d{1,3})\s)?(second|minute|hour|day|month)\s"
-    r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance)"
-    r"|\blimit reached for (?:(\d{1,3})\s)?(second|minute|hour|day|month)"
+    r"(?:(?:usage|rate|rolling|request|token|free|allocated|sliding|api)\s){0,2}(?:limit|quota|window|cap|allowance|period|interval)"
 )
-_ADVERB = re.compile(r"\b(hourly|daily|monthly)\b")
+# "Usage limit reached for 5 hour", "window of 60 seconds", "limit:5,time:1 minute", but not "cooldown period of 1 minute"
+_WINDOW_OF = re.compile(
+    r"\b(?:reached for|interval|(?<!down )(?<!wait )(?<!waiting )period|window|(?<=\d,)time)(?: of)?"
+    r" (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
+)
+_THIS_WINDOW = re.compile(r"\b(?:this|last|past|current|previous) (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b")
+_ADVERB = re.compile(r"\b(hourly|daily|monthly|today)\b")
 _CHINESE_WINDOW = _any(
     r"(今日|当日|每日)",
     r"\d{1,4}\s?(秒|分钟|小时|天)内",
+    r"次\s?/\s?(秒|分钟|分|小时|天|日|月)",
     r"每(?:个|一)?\s?(秒|分钟|分鐘|分|小时|小時|天|日|月)",
     r"\d{1,3}\s?(小时|天|分钟|月)的?(?:使用)?(?:上限|限额|额度|配额)",
 )
@@ -134,11 +145,15 @@ def subject_of(text: str) -> Subject:
 
 
 def _rate(words: str) -> Subject:
-    """A noun with its window, whichever stands first; "unknown" units (audio seconds) give the window only."""
-    found = [match for match in (_RATE.search(words), _ABBREVIATION.search(words), _BY_WINDOW.search(words)) if match]
-    if not found:
+    """A noun with its window, the first of them; units without a kind (audio seconds) give the window only.
+
+    Full words go before abbreviations, which names of models contain too ("10KTPM-200RPM"). Nothing, if a limit of
+    concurrency is named first: then the rate is an aside.
+    """
+    found = [match for match in (_RATE.search(words), _BY_WINDOW.search(words)) if match]
+    first = min(found, key=lambda match: match.start(), default=None) or _ABBREVIATION.search(words)
+    if first is None or _CONCURRENCY.search(words, 0, first.start()):
         return Subject()
-    first = min(found, key=lambda match: match.start())
     if first.re is _ABBREVIATION:
         return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
     if first.re is _BY_WINDOW:
@@ -173,6 +188,8 @@ def _kind(words: str) -> LimitKind | None:
     named = _NOUN_LIMIT.search(words) or _LIMIT_FOR.search(words)
     if named:
         return _noun(named[1], named[2])
+    if owned := _RATE_OF_OWNER.search(words):
+        return _noun(owned[1], owned[2])
     if counted := _COUNT.search(words):
         return _noun(counted[1], "tokens")
     if _OVERLOAD.search(words):
@@ -181,14 +198,19 @@ def _kind(words: str) -> LimitKind | None:
         return "tokens"
     if _VAGUE_IMAGES.search(words):
         return "images"
-    return "requests" if _VAGUE_REQUESTS.search(words) else None
+    if _VAGUE_REQUESTS.search(words):
+        return "requests"
+    counted = _COUNTED.search(words)
+    return _noun(None, counted[1]) if counted else None
 
 
 def _window(words: str) -> LimitWindow | None:
     if per := _PER_WINDOW.search(words):
         return _period(per[1], per[2])
-    if limit := _WINDOW_LIMIT.search(words):
-        return _period(limit[1] or limit[3], limit[2] or limit[4])
+    if limit := _WINDOW_LIMIT.search(words) or _WINDOW_OF.search(words):
+        return _period(limit[1], limit[2])
+    if this := _THIS_WINDOW.search(words):
+        return _period(this[1], this[2])
     if "weekly" in words or "每周" in words:  # Zhipu's "Weekly/Monthly Limit Exhausted" says neither
         return None
     for pattern in (_ADVERB, _CHINESE_WINDOW):

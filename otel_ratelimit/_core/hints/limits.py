@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration, plausible_delay
 from otel_ratelimit._core.hints.families import HeaderName, read_name
 from otel_ratelimit._core.hints.headers import MAX_HEADERS, normalise
-from otel_ratelimit._core.hints.ietf import read_ratelimit_fields
+from otel_ratelimit._core.hints.ietf import NAMES, policy_window, read_ratelimit_fields
 from otel_ratelimit._core.hints.instants import moment
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow
 
@@ -132,7 +132,7 @@ def _learn(raw_name: object) -> _Slot | None:
         return None
     name = (raw_name if isinstance(raw_name, str) else raw_name.decode("latin-1")).lower()
     slot: _Slot | None = None
-    if name.startswith("ratelimit"):
+    if name in NAMES:
         slot = (-1, 0, None)
     elif "limit" in name and (read := read_name(name)) and read.kind in _READ_KINDS and read.role in _INDEX:
         if read.key not in _BUCKETS and len(_BUCKETS) >= _MAX_SLOTS:
@@ -148,8 +148,9 @@ def _reading(parts: _Parts, now: float | None) -> LimitReading | None:
     limit = _amount(raw_limit)
     if not limit:
         return None
-    reset = None if raw_reset is None else _seconds(raw_reset, name.unit, now)
-    return LimitReading(name.kind, name.scope, name.window, limit, _amount(raw_remaining), reset)
+    reset = _seconds(raw_reset, name.unit, now) if isinstance(raw_reset, (bytes, str)) else None
+    window = name.window or policy_window(_text(raw_limit))
+    return LimitReading(name.kind, name.scope, window, limit, _amount(raw_remaining), reset)
 
 
 def _text(value: object) -> str:
@@ -158,27 +159,30 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-_PLAIN_DIGITS = 15
-
-
 def _amount(raw: object) -> float | None:
     """A size or a level; None for what is none."""
-    if type(raw) is bytes and len(raw) <= _PLAIN_DIGITS and raw.isdigit():  # all but a few
+    if isinstance(raw, (bytes, str)) and len(raw) <= _PLAIN_DIGITS and raw.isdigit() and raw.isascii():
         return int(raw)
     value = number(_text(raw).partition(",")[0].partition(";")[0])
     return value if value is not None and value <= MAX_LIMIT else None
 
 
-def _seconds(raw: object, unit: float, now: float | None) -> float | None:
-    length = _plain_duration(raw)
-    if length is not None:
-        return length
+_PLAIN_DIGITS = 15
+
+
+def _seconds(raw: bytes | str, unit: float, now: float | None) -> float | None:
+    if len(raw) > MAX_SCALAR_CHARS:  # nor may the cache keep it
+        return None
+    if raw[-1:] not in (b"Z", "Z"):  # Anthropic's dates never come back
+        length = _plain_duration(raw)
+        if length is not None:
+            return length
     found = moment(_text(raw), time.time() if now is None else now, default_unit=unit)
     return plausible_delay(found[0]) if found else None
 
 
 @lru_cache(maxsize=4096)
-def _plain_duration(raw: object) -> float | None:
+def _plain_duration(raw: bytes | str) -> float | None:
     """ "12ms", "6m0s": what needs no clock, and comes back again and again."""
     length = parse_duration(_text(raw))
     return plausible_delay(length) if length is not None else None

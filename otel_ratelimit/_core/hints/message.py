@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from otel_ratelimit._core.hints.durations import duration_at, plausible_delay
-from otel_ratelimit._core.hints.instants import MONTH_START, instant_at, seconds_until
+from otel_ratelimit._core.hints.instants import MONTH_START, instant_at, next_instant_at, seconds_until
 
 MAX_TEXT = 4096
 """Characters of one text that are read. Error messages have some hundreds, seldom two thousand."""
@@ -20,23 +20,26 @@ MAX_TEXT = 4096
 _MAX_CANDIDATES = 48
 """Numbers of one text that are tried: bounds the work on a text made of nothing but numbers."""
 
-_BEFORE, _BEHIND = 80, 48
+_BEFORE, _BEHIND = 64, 48
 """Characters of context before and behind a candidate; the longest real phrase ("you may retry your request
 after approximately") has 50."""
 
-_CANDIDATE = re.compile(r"(?<![a-z0-9_.\-])(?:\d|p(?:t\d|\dd))")
+_CANDIDATE = re.compile(r"(?<![a-z0-9_.\-])(?:\.?\d|p(?:t\d|\dd)|midnight\b|noon\b)")
 _NUMBER_WORDS = {
     "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "fifteen": "15", "twenty": "20", "thirty": "30", "sixty": "60",
+    "half a": "0.5", "half an": "0.5", "a": "1", "an": "1",
 }  # fmt: skip
-_NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:second|minute|hour|day)s?\b)")
+_NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:second|minute|hour|day|week)s?\b)")
 
 _HAN = re.compile("[\u4e00-\u9fff]")
+_TAG = re.compile(r"</?[a-z][^<>]{0,80}>")
 
 # Words between the cue and the number that do not change what it means.
 _FILLER = (
-    r"(?:[\s:=~≈>`\"'(（：]"
-    r"|\b(?:about|around|approximately|approx\.?|roughly|at least|another|an additional|the next|next|a further"
+    r"(?:[\s:=~≈<>`*\"'(\[（：]"
+    r"|\b(?:less than|under|no more than|about|around|approximately|approx\.?|roughly|at least"
+    r"|another|an additional|the next|next|a further"
     r"|of|is|for|up to|environ|etwa|примерно)\b"
     r"|约|大约|再|还需|還需|至少|大概)"
 )
@@ -48,9 +51,10 @@ _RESETTING = (
     r"|unlock\w{0,2}|unblock\w{0,2}|available|recovers?|regain(?:s|ed)?|clears?|lifts?)"
 )
 _LEFT_CUES = (
-    rf"\bre-?try(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
+    rf"\bre-?(?:try|send|submit|tryable)(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
     rf"\btry(?:ing)?(?:[\s,]{{1,3}}{_OBJECT}){{1,4}}[\s,]{{1,3}}(?:in|after)",
     r"\bagain\s{1,3}(?:in|after)",
+    r"\btry again(?: later)?\s?[:(]",
     r"\bretry[-_ ]?(?:after|in|delay)(?:[-_ ]?seconds)?",
     r"reset[-_ ]?delay",
     r"\b(?:do not|don't|not) retry (?:for|before|within)",
@@ -59,12 +63,15 @@ _LEFT_CUES = (
     r"\bresets?\s?[:=]",
     r"\bcool(?:ing|s)?[\s-]?down(?:\s(?:for|period|time|remaining|ends|expires|in|until|left|active|window)){0,3}",
     r"\bback(?:ing)?[\s-]?off(?:\s(?:for|time|period))?",
-    r"\b(?:blocked|paused?|sleep|slow down|hold off|throttled|rate[\s-]limited|banned|locked|disabled|suspended)\sfor",
+    (
+        r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold off|throttled|rate[\s-]limited|banned|locked"
+        r"|disabled|suspended)\sfor"
+    ),
     r"\b(?:next|new|another)\s(?:request|call|attempt|retry|try)(?:\s\w{1,12}){0,2}\s(?:in|after)",
     r"\btime\s(?:remaining|left|until reset|to reset|to wait|until retry|before retry)",
     r"\b(?:come|check|return)\s(?:back\s)?(?:in|after)",
     r"\bseconds\s(?:until|before|to)\s(?:next\s)?(?:retry|reset|request)",
-    r"等待|请等|請等|冷却|冷卻|剩余时间|重试时间",
+    r"等待(?:时间|時間)?|请等|請等|冷却|冷卻|剩余时间|重试时间",
     # other languages: Russian, German, French, Spanish, Portuguese, Italian
     r"\b(?:через|подождите|warten sie|r[ée]essay\w{0,4} dans|attend\w{0,3}|patienter|patientez)",
     (
@@ -79,13 +86,13 @@ _STEM = re.compile(
     "try|again|wait|reset|replen|refresh|renew|refill|restore|resume|lift|unlock|unblock|available|recover|regain|clear"
     "|cool|back|blocked|pause|sleep|slow down|hold off|throttled|limited|banned|locked|disabled|suspended"
     "|request|call|attempt"
-    "|time|return|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
+    "|time|return|send|submit|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
     "|等|冷|剩余|重试"
 )
 _PERIOD_BEFORE = re.compile(
     r"(?:\b(?:per|every|each|past|last|previous|within|over|under|than|took|by)|[/每])\s{0,2}(?:1\s)?$"
 )
-_PREPOSITION = re.compile(rf"\b(?:in|after|wait|for)\b{_FILLER}{{0,4}}$")
+_PREPOSITION = re.compile(rf"\b(?:in|after|wait|for|allow|give it)\b{_FILLER}{{0,4}}$")
 _RIGHT_ALWAYS = re.compile(
     r"\s{0,2}(?:"
     r"(?:before|until)\s(?:re-?try|trying|making|sending|attempting|submitting|requesting|continuing|calling"
@@ -102,11 +109,11 @@ _RIGHT_AFTER_PREPOSITION = re.compile(
     r"[\s,]{0,3}(?:and\s|then\s|please\s|you\s(?:can|may)\s){0,3}"
     r"(?:re-?try|try\s(?:your\s\w{1,10}\s)?again|erneut|wieder|noch einmal)\b"
 )
-_BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|[,;:!)\]}\"'<`]|\.(?:\s|$|[\"']))")
+_BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|[:,](?!\d)|before\b|[;!)\]}\"'<`]|\.(?:\s|$|[\"']))")
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _LEFT_DATE = re.compile(
-    rf"(?:\b(?:{_RESETTING}|again|until|till|re-?try|wait|access|restart\w{{0,3}}|limit reached)\b"
+    rf"(?:\b(?:{_RESETTING}|again|until|till|re-?try|wait|access|restart\w{{0,3}})\b|limit reached\|"
     r"|重置|恢复|恢復|刷新|解除|解封|更新|リセット)"
     r"(?:(?![.。;；!]\s)[^0-9]){0,32}$"
 )
@@ -122,6 +129,8 @@ def find_wait(text: str, now: float, *, beijing: bool = False) -> float | None:
     ``beijing``: the service writes Beijing time; so does any text in Chinese.
     """
     lower = text[:MAX_TEXT].lower()
+    if "<" in lower:
+        lower = _TAG.sub(" ", lower)
     if _NUMBER_WORD.search(lower):
         lower = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word[1]], lower)
     waits: list[float] = []
@@ -148,7 +157,7 @@ def _starts(text: str) -> list[int]:
 
 def _wait_at(text: str, start: int, now: float, beijing: bool) -> tuple[float | None, int]:
     """The wait written at ``start``, None if what stands there is no wait; and the index behind it."""
-    dated = instant_at(text, start)
+    dated = instant_at(text, start) or next_instant_at(text, start, now)
     if dated:
         instant, end = dated
         is_wait = _LEFT_DATE.search(_left(text, start)) or _RIGHT_DATE.match(text, end)

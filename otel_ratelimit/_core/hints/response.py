@@ -7,6 +7,7 @@ refused; text before headers for what the limit is. The rules are those of the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from otel_ratelimit._core.hints import verdict
@@ -25,7 +26,7 @@ from otel_ratelimit._core.hints.headers import (
 from otel_ratelimit._core.hints.kinds import Subject, subject_of, words_of
 from otel_ratelimit._core.hints.message import find_wait
 from otel_ratelimit._core.hints.numbers import Amounts, find_amounts
-from otel_ratelimit._core.throttle import LimitKind, Throttle, ThrottleSource
+from otel_ratelimit._core.throttle import LimitKind, LimitWindow, Throttle, ThrottleSource
 
 _NAMING_HEADERS = (
     "x-ratelimit-exceeded",
@@ -46,6 +47,9 @@ MAX_AMOUNT_TEXT = 2048
 """Characters of one text in which numbers are looked for: they stand at the beginning of a message."""
 
 _OVERLOAD_STATUSES = (503, 529)
+
+_REASON_PHRASE = re.compile(r"^\W{0,4}too many requests\W{0,4}$|429\W{0,3}too many requests", re.IGNORECASE)
+"""What every 429 is called, whatever ran out: it tells the kind only if nothing else does."""
 
 
 def read_response(status: int | None, headers: Mapping[str, str], body: object, now: float) -> Throttle | None:
@@ -69,7 +73,7 @@ def read_response(status: int | None, headers: Mapping[str, str], body: object, 
     billing = status == 402 or verdict.is_billing(evidence)
     usage = not billing and verdict.is_usage_window(evidence)
     kind = _kind(status, evidence, subject, binding, billing=billing, usage=usage)
-    window = subject.window or (binding.window if binding and binding.kind in (kind, "unknown") else None)
+    window = subject.window or (_window(binding, limits) if binding and binding.kind in (kind, "unknown") else None)
     limit = amounts.limit
     if limit is None and binding and _same_limit(binding, kind, subject):
         limit = binding.limit
@@ -78,7 +82,7 @@ def read_response(status: int | None, headers: Mapping[str, str], body: object, 
         or amounts.limit == 0
         or (amounts.limit is not None and amounts.requested is not None and amounts.requested > amounts.limit)
         or verdict.is_too_large(evidence)
-        or (usage and wait is None and window is None and "week" not in evidence.words)
+        or (usage and wait is None and window is None and not verdict.comes_back(evidence))
     )
     return Throttle(
         delay=tidy(wait.delay) if wait else None,
@@ -139,13 +143,19 @@ def _reset(evidence: Evidence, limits: list[Limit], relayed: list[Limit], bindin
 
 def _subject(evidence: Evidence) -> Subject:
     """Kind and window: sentences first, then the names of quotas, then codes; the first that says something."""
-    kind = window = None
+    kind: LimitKind | None = None
+    window: LimitWindow | None = None
+    fallback: LimitKind | None = None
     for text in (*evidence.texts, *evidence.names, *evidence.codes, *evidence.types):
         subject = subject_of(text[:MAX_AMOUNT_TEXT])
         window = window or subject.window
-        if kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
+        if subject.kind == "requests" and _REASON_PHRASE.search(text):
+            fallback = subject.kind
+        elif kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
             kind = subject.kind
-    return Subject(kind, window)
+        if window and kind not in (None, "overload"):
+            break
+    return Subject(kind or fallback, window)
 
 
 def _amounts(evidence: Evidence) -> Amounts:
@@ -169,6 +179,12 @@ def _kind(
     if binding:
         return binding.kind
     return "overload" if status in _OVERLOAD_STATUSES or 503 in evidence.statuses else "unknown"
+
+
+def _window(binding: Limit, limits: list[Limit]) -> LimitWindow | None:
+    """The window of a limit; where two families describe it, as at Kong, one of them may name it."""
+    twins = [limit.window for limit in limits if limit.remaining == 0 and limit.limit == binding.limit and limit.window]
+    return binding.window or next(iter(twins), None)
 
 
 def _same_limit(limit: Limit, kind: LimitKind, subject: Subject) -> bool:

@@ -32,13 +32,16 @@ _FINAL_CODES = re.compile(
 )
 _FINAL_WORDS = _any(
     # money
-    r"billing (?:hard |soft )?limit",
+    r"billing (?:hard |soft )?limit|hard limit (?:has been |was )?reached",
     r"billing not active",
     r"credit balance is too low",
     r"payment required",
     r"insufficient (?:account |user |token |pre ?paid )?(?:balance|credits?|funds|quota)",
-    r"balance is (?:insufficient|not enough|too low|negative|exhausted)",
+    r"balance (?:is )?(?:insufficient|not enough|too low|negative|exhausted|depleted)",
+    r"top ?up your (?:account|balance|credits)",
     r"negative (?:credit )?balance",
+    r"payment (?:method )?(?:was |has |is )?(?:been )?(?:declined|failed|overdue)",
+    r"(?:subscription|trial|plan) (?:period )?(?:has |is )?(?:been )?(?:expired|ended|cancell?ed)",
     r"not enough (?:credits?|balance|funds)",
     r"account (?:\w+ ){0,6}(?:is suspended|is not active|in arrears|overdue|deactivated|in good standing)",
     # credits
@@ -48,12 +51,13 @@ _FINAL_WORDS = _any(
     r"(?:depleted|exhausted|used(?: up)? all(?: of)?|used up|(?:run )?out of|consumed all|no|no remaining|any|exceeded)"
     r" (?:\w+ ){0,5}credits?\b",
     r"credits? (?:\w+ ){0,3}(?:depleted|exhausted|used up|run out)",
+    r"\b0 credits? (?:remaining|left|available)|credit limit (?:has been |was |is )?(?:reached|exceeded)",
     # spending limits and budgets
     r"spend(?:ing)? (?:limit|cap)",
     r"key limit exceeded",
     r"over budget",
     r"crossed spend",
-    r"budget (?:has been |limit )?(?:exceeded|reached|exhausted)",
+    r"(?<!thinking )(?<!token )budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
     r"exceeded ?budget",
     r"exceeded (?:your|the|its) budget",
     # free tiers
@@ -63,7 +67,7 @@ _FINAL_WORDS = _any(
     r"extra usage is required",
     r"exceeded the free",
     r"premium model quota",
-    "余额不足|余额已|欠费|额度不足|额度已(?:用尽|用完|耗尽)|预扣费|请充值|资源包|已过期|残高",
+    "余额不足|余额已|欠费|额度不足|(?<!今日)(?<!今日免费)(?<!每日)(?<!每日免费)额度已(?:用尽|用完|耗尽)|预扣费|请充值|资源包|已过期|残高",
 )
 _WEAK_FINAL_WORDS = re.compile(r"exceeded your current (?:token )?quota[,:]? .{0,40}(?:billing|balance)")
 """OpenAI's sentence. Google and Alibaba send the same one for limits per minute."""
@@ -76,7 +80,7 @@ _QUOTA_MEANS_RATE = _any(
 _OPENAI_LINK = "platform openai com"
 
 _THROTTLE_CODES = _any(
-    r"rate_?limit|throttl|too_many_requests|resource_exhausted|(?<!insufficient_)quota_exceeded",
+    r"rate_?limit|request_rate|throttl|too_many_requests|resource_exhausted|(?<!insufficient_)quota_exceeded",
     r"overload|slow_down|_busy|capacity|queue_(?:exceeded|full)|flex_unavailable|model_not_ready|burst|rate_increase",
     r"concurren|inflight|model_cooldown|usage_limit|dynamic_\w+_limited",
     r"limit_(?:requests|burst)|(?:requests?|usage|quota|daily|monthly|account)_limit_(?:exceeded|reached)",
@@ -95,7 +99,7 @@ _THROTTLE_WORDS = _any(
     r"rate ?limit ?error",
     r"rate limits? (?:was |is |has been |have been |already )?(?:exceeded|reached|hit)",
     r"(?:exceed\w*|reached|hit|over|crossed)(?: \S+){0,6} rate ?limits?\b",
-    r"too many requests",
+    r"too many requests|reduce your request rate",
     r"too many (?:\w+ ){0,4}\w+,? please wait",
     r"too many connections",
     r"throttl(?:ed|ing)",
@@ -103,19 +107,20 @@ _THROTTLE_WORDS = _any(
     r"\d{2,9} requested .{0,24}limit",
     r"limit \d[\d,]{0,12} requested \d",
     r"\b[tr]p[md] (?:limit|rate)",
-    r"(?:requests?|tokens?|images?|qps) limit (?:has been |was |is )?(?:reached|exceeded)",
+    r"(?:requests?|images?|qps|enqueued tokens?|per (?:second|minute|min|hour|day)) limit"
+    r" (?:has been |was |is )?(?:reached|exceeded)",
     r"(?:concurrency|parallel) (?:limit|quota|allocated)",
     r"(?:too many|max) (?:concurrent|parallel) requests",
     r"error code 429|status(?: code)? 429|http 429",
     # quotas
     r"quota (?:was |is |has been )?exceeded",
     r"exceeded (?:\S+ ){0,4}(?:quota|usage limit)\b",
-    r"out of call volume quota",
+    r"out of (?:\w+ ){1,3}quota|quota will be replenished",
     r"resource (?:has been )?exhausted",
     r"usage limits?\b.{0,40}(?:reached|hit|exceeded)",
     r"reached (?:\S+ ){0,4}usage limits?",
     # load
-    r"overload",
+    r"\boverload(?:ed)?\b",
     r"slow down",
     r"high (?:demand|load|traffic)",
     r"(?:over|at|no) capacity",
@@ -123,15 +128,18 @@ _THROTTLE_WORDS = _any(
     r"(?:server|service|model|system|engine) (?:is )?(?:too |currently )?busy",
     r"queue (?:is )?(?:full|exceeded)",
     r"no deployments available .{0,60}try again",
-    "限流|速率限制|频率限制|请求(?:过于|太)?频繁|请求过多|访问量过大|负载|过载|繁忙|并发数?过|使用上限|调用频率",
+    "限流|限频|速率限制|频率限制|请求(?:过于|太)?频繁|请求过多|访问量过大|负载|过载|繁忙|并发数?过|使用上限|调用频率",
 )
 _USAGE_WINDOW = _any(
-    r"(?<!token )(?<!tokens )usage (?:limit|quota|cap|allowance|allocation)",
-    r"account quota exceeded|(?:request|quota) allowance|(?:daily|monthly|weekly) quota",
+    # Claude Code says "not your usage limit" of a plain throttle
+    r"(?<!token )(?<!tokens )(?<!not your )usage (?:limit|quota|cap|allowance|allocation)",
+    r"account quota exceeded|(?:request|quota) allowance|(?:daily|monthly|weekly|today's|gpu) quota",
     r"(?:hour|day|week|month) allocated quota exceeded",
     r"daily free allocation|free usage limit",
-    "使用上限|使用限额",
+    "使用上限|使用限额|(?:今日|每日|当日)(?:免费)?额度",
 )
+_COMES_BACK = _any(r"try again|retry|resets?\b|refresh|renew|\bsession\b|week", "再试|重试|重置|每周|明[天日]")
+_MAINTENANCE = _any(r"maintenance", "维护")
 _USAGE_CODES = re.compile(r"^(?:usage_limit\w*|account_quota_exceeded|quota_exhausted|1308|1310|1316)$")
 _TOO_LARGE = re.compile(r"request (?:is )?too large")
 _NEVER_STATUS = frozenset({401, 404, 405, 407, 409, 410, 411, 415, 431})
@@ -149,7 +157,7 @@ def is_billing(evidence: Evidence) -> bool:
         return True
     by_code = any(_THROTTLE_CODES.search(code) for code in evidence.codes)
     weak = "insufficient_quota" in evidence.codes + evidence.types or _WEAK_FINAL_WORDS.search(evidence.words)
-    return bool(weak) and not by_code and not _quota_means_rate(evidence)
+    return bool(weak) and not by_code and evidence.kind != "overload" and not _quota_means_rate(evidence)
 
 
 def _quota_means_rate(evidence: Evidence) -> bool:
@@ -169,6 +177,11 @@ def is_usage_window(evidence: Evidence) -> bool:
     if any(_USAGE_CODES.match(code) for code in evidence.codes + evidence.types):
         return True
     return bool(_USAGE_WINDOW.search(evidence.words))
+
+
+def comes_back(evidence: Evidence) -> bool:
+    """Whether the text speaks of a time after which a spent allowance is there again, though it names none."""
+    return bool(_COMES_BACK.search(evidence.words))
 
 
 def is_too_large(evidence: Evidence) -> bool:
@@ -199,4 +212,6 @@ def _speaks_of_limits(evidence: Evidence) -> bool:
 
 def _says_wait(evidence: Evidence) -> bool:
     """A 503 with a wait is a throttle (RFC 9110, section 15.6.4), and so is Google's UNAVAILABLE (an overload)."""
+    if _MAINTENANCE.search(evidence.words):  # no limit, no load, no money
+        return False
     return evidence.has_delay or evidence.kind == "overload" or "unavailable" in evidence.codes + evidence.types
