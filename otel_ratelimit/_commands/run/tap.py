@@ -63,7 +63,8 @@ class Tap:
                 self._thread.start()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may make a call while we count one
+        self._writing = threading.Lock()  # the thread and the end of the process write the same file
         self._figures = Figures()
         self._news = False
         self._thread = None
@@ -79,7 +80,7 @@ class Tap:
             self._write()
 
     def _write(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._writing:
             levels = [] if self._instruments is None else list(self._instruments.levels())
             with self._lock:
                 for subject, kind, limit, remaining in levels:
