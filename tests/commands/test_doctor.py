@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import shutil
+import socket
+import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from otel_ratelimit import __version__
-from otel_ratelimit._commands.doctor import environment, versions
+from otel_ratelimit._commands.doctor import environment, store, versions
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 from tests.commands.conftest import Command
 
 NEIGHBOURS = ("opentelemetry.instrumentation.genai.openai", "opentelemetry.instrumentation.httpx")
 
 
-@contextmanager
+@contextlib.contextmanager
 def collector(refuses: str = "-") -> Iterator[tuple[str, Counter[str]]]:
     """Something that takes OTLP over HTTP, except what is posted to a path that begins with ``refuses``."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -109,6 +113,42 @@ def test_nobody_listens(command: Command) -> None:
     assert "127.0.0.1:9/v1/traces" in done.stdout
     assert "redis://***@127.0.0.1:9/0 does not answer" in done.stdout
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_redis_that_is_there() -> None:
+    """A real one; our own part of the URL does not reach the client."""
+    pytest.importorskip("redis")
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        (found,) = store.check({"OTEL_RATELIMIT_STORE": f"redis://127.0.0.1:{port}/0?prefix=shop"})
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert found.status == "ok", found
+    assert "answers after" in found.text
+
+
+def test_stores_that_are_not_asked() -> None:
+    """This process's own memory, and fleets of Redis."""
+    assert [check.status for check in store.check({})] == ["ok"]
+    pytest.importorskip("redis")
+    (found,) = store.check({"OTEL_RATELIMIT_STORE": "redis+sentinel://:secret@host:26379/service"})
+    assert found.status == "note"
+    assert "secret" not in found.text
 
 
 def findings(**variables: str) -> list[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 
@@ -17,7 +18,7 @@ TIMEOUT: Final = 2.0
 def check(environment: Mapping[str, str]) -> Iterator[Check]:
     """``memory://`` has nothing to answer; Redis gets a PING."""
     url = environment.get("OTEL_RATELIMIT_STORE", "").strip()
-    if not url.startswith(("redis", "valkey")):
+    if not url or url.startswith("memory:"):
         yield Check(AREA, "ok", "memory://: each process keeps the limits for itself")
         return
     try:
@@ -26,8 +27,16 @@ def check(environment: Mapping[str, str]) -> Iterator[Check]:
         yield Check(AREA, "failure", "the redis package is not installed", "pip install 'otel-ratelimit[redis]'")
         return
     shown = without_secret(url)
+    parts = urlsplit(url)
+    if "+" in parts.scheme:
+        yield Check(AREA, "note", f"{shown} is not asked: only a single server is")
+        return
+    # The prefix of the keys is ours, and no business of the client.
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != "prefix"])
     try:
-        client = redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT)
+        client = redis.Redis.from_url(
+            urlunsplit(parts._replace(query=query)), socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT
+        )
         with client:
             began = time.monotonic()
             client.ping()
