@@ -99,6 +99,17 @@ def observe() -> Generator[Command, Any, Verdict]:
     return GiveUp("retries_exhausted" if outcome.resent else "retries_disabled", outcome.throttle.delay, 0.0, 0.0)
 
 
+def foreseen_delay(throttle: Throttle, policy: Policy, throttles: int, random: float) -> float:
+    """Observe mode: seconds that :func:`run` would have waited after this throttle; 0 where no wait helps.
+
+    Args:
+        throttle, policy: as there.
+        throttles: how often the call has been throttled by now.
+        random: a number from [0, 1).
+    """
+    return delay_after(throttle, policy, throttles=throttles, random=random) if throttle.retryable else 0.0
+
+
 def _why_hopeless(outcome: Outcome, throttle: Throttle) -> GiveUpReason | None:
     """Why no wait, however long, leads to another attempt; None where one may."""
     if not throttle.retryable:

@@ -14,6 +14,7 @@ import wrapt
 
 from otel_ratelimit import _guard
 from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
+from otel_ratelimit._drivers.observed import ObservedSession, ObservedStreamSession
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_policy, current
 from otel_ratelimit._drivers.session import Session
@@ -108,8 +109,9 @@ class Hooks:
             runtime.first_call()
         options = args[1] if len(args) > 1 else kwargs["options"]
         if openai_sdk.asks_for_stream(options, kwargs):
-            return streams.StreamSession(runtime, policy, client, options, (wrapped, args, kwargs))
-        return Session(runtime, policy, client, options)
+            streamed = ObservedStreamSession if policy.mode == "observe" else streams.StreamSession
+            return streamed(runtime, policy, client, options, (wrapped, args, kwargs))
+        return (ObservedSession if policy.mode == "observe" else Session)(runtime, policy, client, options)
 
     # --- streams, which are read after a call's end ----------------------------------------------------------------------
 

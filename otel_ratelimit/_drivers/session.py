@@ -93,8 +93,6 @@ class Session:
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        if self.policy.mode == "observe":
-            return _SEND
         answer = self._reserve(None)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
@@ -242,11 +240,8 @@ class Session:
 
     @_guard.contained("should_retry", lambda _self, _response: False)
     def takes_over(self, response: Any) -> bool:
-        """Whether the SDK's loop shall leave this failure to us; a throttle that it keeps (observe mode) is noted."""
+        """Whether the SDK's loop shall leave this failure to us."""
         if self._bypass:
-            return False
-        if self.policy.mode == "observe":
-            self._note_observed(response)
             return False
         status = response.status_code
         if status in openai_sdk.OURS:
@@ -314,10 +309,6 @@ class Session:
 
     def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
         """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
-        if self.policy.mode == "observe":
-            core = self._core = call.observe()
-            core.send(None)
-            return core
         timeout = openai_sdk.timeout_of(self.client, self.options)
         core = self._core = call.run(self.policy, timeout, self.runtime.clock.random)
         core.send(None)
@@ -341,12 +332,6 @@ class Session:
         assert failure.status is not None
         self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
-
-    def _note_observed(self, response: Any) -> None:
-        failure = openai_sdk.failure_of_response(response)
-        throttle = self._throttle_in(failure)
-        if throttle is not None:
-            self._throttled(throttle, failure, self.runtime.clock.monotonic())
 
     def _sdk_would_retry(self, failure: Failure) -> bool:
         """The SDK's own word on a failure that its loop handed over although it is no throttle."""

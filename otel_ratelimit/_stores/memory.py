@@ -153,16 +153,13 @@ class Place:
         return answer
 
     def _watch(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
-        """The call's own delay is all that holds it; where there was no room, its answer teaches nothing."""
+        """The call's own delay is all that holds it; the ledgers count it all the same."""
         if not_before is not None and now < not_before:
             return NotBefore(now, not_before, not_before)
         with self._store._lock:
             self._store._now = now
             admission = self._admission = self._store._admission(self._account, self._label)
-            ticket = admission.enter(now, cost, priority)
-            self._ticket = ticket if ticket.admitted else None
-            if not ticket.admitted:
-                admission.leave(ticket, now)
+            self._ticket, self.held = admission.watch(now, cost, priority)
         return _ADMITTED
 
     def sent(self, now: float) -> None:

@@ -39,6 +39,7 @@ class CallTrace:
     """
 
     __slots__ = (
+        "_foreseen",
         "_instruments",
         "_open_wait",
         "_retry",
@@ -68,6 +69,7 @@ class CallTrace:
         self._retry: Span | None = None
         self._token: Token[Context] | None = None
         self._waited = 0.0
+        self._foreseen = 0.0
         self.throttles = 0
         self.retries = 0
         self.finished = False
@@ -99,6 +101,13 @@ class CallTrace:
         self.last_throttle = span.get_span_context()
         points = throttle_attributes(self._subject, throttle.kind, throttle.source, status)
         _counted(self._instruments.throttles, 1, points, set_span_in_context(span))
+
+    def foresee(self, reason: WaitReason, seconds: float) -> None:
+        """Observe mode: a wait of ``seconds`` that this call would have had."""
+        if seconds > 0:
+            self._foreseen += seconds
+            subject = self._subject.subject
+            _log.info("%s %s would wait %.3f s (%s)", subject.operation, subject.model, seconds, reason)
 
     def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> bool:
         """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``.
@@ -174,6 +183,8 @@ class CallTrace:
                 names.OUTCOME: outcome,
             }
         )
+        if self._foreseen:
+            self._root.set_attribute(names.WAIT_PLANNED, self._foreseen)
         if reason is not None:
             self._root.set_attribute(names.GIVE_UP_REASON, reason)
             attributes = {**self._subject.base, names.GIVE_UP_REASON: reason}

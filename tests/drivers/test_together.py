@@ -276,3 +276,32 @@ def test_pacing_off_leaves_each_call_to_itself(
     assert caller(server, chat).choices
     assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
     assert Policy().pacing
+
+
+def test_observe_mode_shows_the_queue_that_it_does_not_have(instrumented: Instrumented) -> None:
+    """Nobody is held, so some fail; those that would have had to wait say for how long, and the gauges know the limit."""
+    probe = instrumented(mode="observe")
+    failed = []
+
+    async def one(client: openai.AsyncOpenAI) -> None:
+        try:
+            await send(client.with_options(max_retries=0))
+        except openai.RateLimitError:
+            failed.append(1)
+
+    async def main(server: ThrottlingServer) -> None:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="test") as client:
+            await send(client)  # now the limit is known
+            async with anyio.create_task_group() as tasks:
+                for _ in range(40):
+                    tasks.start_soon(one, client)
+
+    slow = Limit("tokens", 600 * TOKENS, used=590 * TOKENS)  # ten fit, ten a second after that
+    with ThrottlingServer([slow], latency=0.02) as server:
+        anyio.run(main, server)
+    agree(probe, server)
+    assert failed
+    assert probe.total("otel_ratelimit.wait.duration") == 0
+    planned = [(span.attributes or {}).get("otel_ratelimit.wait.planned") for span in probe.spans("rate_limited")]
+    assert max(seconds for seconds in planned if isinstance(seconds, float)) > 0.1
+    assert probe.total("otel_ratelimit.tokens.limit") == 600 * TOKENS

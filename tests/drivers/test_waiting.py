@@ -296,6 +296,9 @@ def test_observe_mode_changes_nothing_and_shows_everything(
     assert probe.names() == {"rate_limited": 1, "throttle": 3, "wait": 2, "retry": 2}
     assert probe.total("otel_ratelimit.throttles") == 3
     assert retry_counts(server) == ["0", "1", "2"]
+    # three delays of 0.02 s and their buffers, and the floor of a call that is throttled again
+    planned = (probe.spans("rate_limited")[0].attributes or {})["otel_ratelimit.wait.planned"]
+    assert planned == pytest.approx(0.045 + 0.1 + 0.2, abs=0.01)
 
 
 def test_a_policy_for_one_block(caller: Caller, server: ThrottlingServer, instrumented: Instrumented) -> None:

@@ -1,0 +1,78 @@
+"""Observe mode: a call that is left to the SDK alone, and watched. What we would have done is worked out and shown, not done.
+
+The SDK's own loop keeps all its retries, throttles too. Each of its attempts is counted in the ledgers as one that went
+whatever they said, so that they know the limit as well as in the other mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from otel_ratelimit import _guard
+from otel_ratelimit._core import call
+from otel_ratelimit._core.events import Command, Event, Send, Verdict
+from otel_ratelimit._core.hints.limits import read_limits
+from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.openai_sdk import Failure
+from otel_ratelimit._drivers.session import Session, Step
+from otel_ratelimit._drivers.streams import StreamSession
+
+_SEND = Send(None)
+
+
+class ObservedSession(Session):
+    """One call of ``request`` that nothing is done about."""
+
+    _throttles = 0
+
+    @_guard.contained("start", lambda _self: _SEND)
+    def start(self) -> Step:
+        """Send, at once."""
+        self._watch()
+        return _SEND
+
+    @_guard.contained("attempt", lambda _self, retries_taken, _options: retries_taken)
+    def attempt_began(self, retries_taken: int, options: Any) -> int:
+        """The SDK builds a request, the first one or another of its own loop."""
+        if self._sends:
+            self._watch()
+        return super().attempt_began(retries_taken, options)
+
+    @_guard.contained("should_retry", lambda _self, _response: False)
+    def takes_over(self, response: Any) -> bool:
+        """Nothing; but a throttle that the SDK's loop is about to deal with is noted."""
+        failure = openai_sdk.failure_of_response(response)
+        throttle = self._throttle_in(failure)
+        if throttle is not None:
+            now = self.runtime.clock.monotonic()
+            self._throttled(throttle, failure, now)
+            self.place.settle(
+                now,
+                readings=read_limits(failure.headers),
+                throttle=throttle,
+                succeeded=False,
+                cause=self._traced().last_throttle,
+            )
+        return False
+
+    def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
+        self._throttles += 1
+        foreseen = call.foreseen_delay(throttle, self.policy, self._throttles, self.runtime.clock.random())
+        self._traced().foresee("throttled" if throttle.delay is not None else "backoff", foreseen)
+        super()._throttled(throttle, failure, now)
+
+    def _watch(self) -> None:
+        self._reserve(None)
+        if self.place.held > 0:
+            self._traced().foresee("admission", self.place.held)
+
+    def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
+        core = self._core = call.observe()
+        core.send(None)
+        return core
+
+
+class ObservedStreamSession(ObservedSession, StreamSession):
+    """The same of a call that asked for a stream."""
