@@ -10,6 +10,7 @@ nox.options.sessions = ["tests"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 SDKS = ["openai==1.99.0", "openai<2", "openai==2.0.0", "openai<3", "openai==3.0.0", "openai"]
 TOOLS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test-tools")
+COLLECTOR = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "collector")
 TRANSPORTS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "transports")
 NEIGHBOURS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "neighbours")
 
@@ -19,7 +20,7 @@ SDK_SUITE += ["pytest-timeout", "pytest-xdist", "pytest>=9", "rich", "trio"]
 
 
 def run(session: nox.Session, *requirements: str) -> None:
-    session.install("-e", ".[demo]", *TOOLS, *TRANSPORTS, *requirements)
+    session.install("-e", ".[demo,redis]", *TOOLS, *COLLECTOR, *TRANSPORTS, *requirements)
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 

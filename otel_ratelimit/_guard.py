@@ -53,6 +53,7 @@ def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:
 
         guarded.__name__ = getattr(function, "__name__", place)
         guarded.__doc__ = function.__doc__
+        guarded.__module__ = function.__module__
         guarded.place = place  # type: ignore[attr-defined]  # these two are for fault injection in our tests
         guarded.fallback = fallback  # type: ignore[attr-defined]
         return cast(F, guarded)

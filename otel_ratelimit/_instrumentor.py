@@ -12,12 +12,15 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit import _settings, _setup
-from otel_ratelimit._core.policy import Policy, Priority, check_setting
+from otel_ratelimit._core.policy import ConfigurationError, Policy, Priority, check_setting
+from otel_ratelimit._core.store_url import MEMORY
 from otel_ratelimit._drivers.scope import block_policy, block_priority
 
 if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
     from otel_ratelimit._telemetry.instruments import Instruments
+    from otel_ratelimit._drivers.runtime import Clock
+    from otel_ratelimit._stores.memory import MemoryStore
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -42,7 +45,6 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         # The SDK is imported only here: importing otel_ratelimit alone stays cheap.
         from otel_ratelimit._drivers.hooks import Hooks, UnsupportedSDKError  # noqa: PLC0415
         from otel_ratelimit._drivers.runtime import Clock, Runtime  # noqa: PLC0415
-        from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
         from otel_ratelimit._telemetry.instruments import Instruments  # noqa: PLC0415
 
         tracer_provider: TracerProvider | None = kwargs.get("tracer_provider")
@@ -51,7 +53,6 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         if policy is None:
             policy = _settings.lenient_policy_from_environment()
         clock: Clock = kwargs.get("clock") or Clock()
-        store = MemoryStore(clock.random)
 
         def on_first_call() -> None:
             if tracer_provider is None and meter_provider is None:
@@ -60,10 +61,12 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         if self._hooks is None:
             type(self)._hooks = Hooks()
         assert self._hooks is not None
+        store = _open_store(policy, clock, lenient=kwargs.get("policy") is None)
         instruments = Instruments(tracer_provider, meter_provider, store.levels)
         listener = type(self)._listener
         if listener is not None:
             listener(instruments)
+        store.count_failures(instruments.store_failed)
         try:
             self._hooks.install(Runtime(policy, store, instruments, clock, on_first_call))
         except UnsupportedSDKError as error:
@@ -71,7 +74,39 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
 
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._hooks is not None:
+            runtime = self._hooks.runtime
             self._hooks.remove()
+            if runtime is not None:
+                runtime.store.close()
+
+
+def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
+    """Where the policy says that shared state lives; nothing is connected to yet. Where nobody can catch an error
+    (``lenient``) it is logged, and the memory of this process is used."""
+    from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
+
+    if policy.store == MEMORY or policy.mode != "wait" or not policy.pacing:
+        return MemoryStore(clock.random)
+    try:
+        from otel_ratelimit._stores.redis import RedisStore, settings_of  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        message = "a store in Redis needs redis-py: pip install 'otel-ratelimit[redis]'"
+        if not lenient:
+            raise ConfigurationError(message) from None
+        _log.error("%s; the memory of this process is used", message)
+        return MemoryStore(clock.random)
+    from otel_ratelimit._telemetry.causes import decode_cause, encode_cause  # noqa: PLC0415
+
+    return RedisStore(
+        policy.store,
+        clock.random,
+        clock=clock.monotonic,
+        settings=settings_of(policy),
+        encode=encode_cause,
+        decode=decode_cause,
+    )
 
 
 def instrument(

@@ -60,7 +60,12 @@ class Admission:
     __slots__ = ("_limits", "_now", "_number", "_queue", "_random", "_wakes", "cause")
 
     def __init__(
-        self, *, random: Callable[[], float], cold_calls: int = COLD_CALLS, cold_doubling: float = COLD_DOUBLING
+        self,
+        *,
+        random: Callable[[], float],
+        cold_calls: int = COLD_CALLS,
+        cold_doubling: float = COLD_DOUBLING,
+        limits: Limits | None = None,
     ) -> None:
         """
         Args:
@@ -68,10 +73,11 @@ class Admission:
             collide.
             cold_calls: calls that go at once before the first answer.
             cold_doubling: seconds in which their number doubles.
+            limits: what is known of the server; None for nothing yet.
         """
         self.cause: object | None = None
         self._random = random
-        self._limits = Limits(Gates(cold_calls, cold_doubling))
+        self._limits = Limits(Gates(cold_calls, cold_doubling)) if limits is None else limits
         self._queue = Queue()
         self._wakes: list[Ticket] = []
         self._number = 0
@@ -86,6 +92,7 @@ class Admission:
         self._now = now
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
+        ticket.arrived = now
         limits = self._limits
         alone = not self._queue.size
         if alone and limits.reserve_calmly(ticket, now):
@@ -111,6 +118,7 @@ class Admission:
         self._arrive(now)
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
+        ticket.arrived = now
         ticket.state = IN_FLIGHT
         limits = self._limits
         if limits.reserve_calmly(ticket, now):

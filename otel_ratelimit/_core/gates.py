@@ -71,6 +71,11 @@ class Gates:
         self._mark_sent = 0
 
     @property
+    def closed_until(self) -> float:
+        """The time before which the server wants nobody."""
+        return self._closed_until
+
+    @property
     def work(self) -> float:
         return self.sent + self.extra
 

@@ -7,9 +7,10 @@ generator: both are arguments. Environment variables are read elsewhere (``_sett
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
+from otel_ratelimit._core.store_url import FORMS, MEMORY, parse_store
 from otel_ratelimit._core.throttle import Throttle
 
 Mode = Literal["wait", "observe", "off"]
@@ -56,7 +57,9 @@ class Policy:
             to wait for itself. Default ``True``. ``OTEL_RATELIMIT_PACING``.
         priority: whose turn comes first among waiting calls: ``"interactive"``, ``"normal"`` (the default) or
             ``"batch"``. ``OTEL_RATELIMIT_PRIORITY``.
-        store: where the shared state lives; only ``"memory://"`` (this process, the default) exists so far.
+        store: where the shared state lives: ``"memory://"`` (this process, the default), or the URL of a Redis or Valkey
+            that all processes of a fleet share, ``"redis://host:6379"`` say (extra ``otel-ratelimit[redis]``). Read when the
+            hooks are installed; in ``use`` it has no effect. Never shown, because it may hold a password.
             ``OTEL_RATELIMIT_STORE``.
 
     Raises:
@@ -69,11 +72,11 @@ class Policy:
     max_backoff: float = 60.0
     pacing: bool = True
     priority: Priority = "normal"
-    store: str = "memory://"
+    store: str = field(default=MEMORY, repr=False)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_setting(field.name, getattr(self, field.name))
+        for setting in fields(self):
+            check_setting(setting.name, getattr(self, setting.name))
 
     def budget(self, timeout: float | None) -> float:
         """Seconds that the waits of one call may total.
@@ -98,8 +101,11 @@ def check_setting(name: str, value: Any, *, label: str | None = None) -> None:
         raise ConfigurationError(f"{label} must be one of {', '.join(PRIORITIES)}; got {value!r}")
     if name == "pacing" and not isinstance(value, bool):
         raise ConfigurationError(f"{label} must be true or false; got {value!r}")
-    if name == "store" and value != "memory://":
-        raise ConfigurationError(f"{label} must be memory://, the only store of this version")
+    if name == "store":
+        try:
+            parse_store(value)
+        except ValueError as wrong:
+            raise ConfigurationError(f"{label} must be one of {FORMS}; {wrong}") from None
     if name in ("buffer", "max_backoff") or (name == "max_wait" and value is not None):
         allowed = "a number of seconds, finite and not negative"
         if isinstance(value, bool) or not isinstance(value, (int, float)):

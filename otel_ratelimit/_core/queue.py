@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final
+from itertools import chain, islice
+from typing import Any, Final
 
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.ledger import Ledger
@@ -40,17 +41,19 @@ class Ticket:
     """One call's place: waiting, in flight, or done. Belongs to the admission that made it; only read it.
 
     Attributes:
+        arrived: when it entered.
         admitted: whether its turn has come and its share of every limit is reserved.
         collected: whether its caller knows that it is admitted, and has sent it.
         exact: tokens that the server named for it.
         forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
+        lease: what the fleet had handed out when it was admitted (``lease.Lease``); None where there is no fleet.
         levels: what was expected to be left of each limit after it; None if all was calm.
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("collected", "cost", "exact", "forced", "ignores_reset", "levels", "mark", "needs", "not_before", "number",
-                 "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
+    __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "lease", "levels", "mark", "needs",
+                 "not_before", "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost
@@ -72,6 +75,8 @@ class Ticket:
     spent: Needs
     work: float
     levels: list[tuple[Ledger, float]] | None
+    arrived: float
+    lease: Any
 
     @property
     def admitted(self) -> bool:
@@ -178,6 +183,33 @@ class Queue:
                 break  # lower priorities take a small share only
             requests += lane.entered[0] - lane.served[0]
             tokens += lane.entered[1] - lane.served[1]
+        return requests, tokens
+
+    def first(self, priority: Priority) -> Ticket | None:
+        """Who came first of those of a priority that were not throttled."""
+        return next(iter(self._lanes[priority].back.values()), None)
+
+    def ready(self, priority: Priority, most: int, now: float) -> list[Ticket]:
+        """The first ``most`` calls of a priority that may go as soon as there is room, in order."""
+        lane = self._lanes[priority]
+        found = [ticket for ticket in lane.front if ticket.not_before is None or ticket.not_before <= now]
+        return list(islice(chain(found, lane.back.values()), most))
+
+    def held(self, now: float) -> list[Ticket]:
+        """Those that were throttled and may not come back yet."""
+        return [
+            ticket
+            for lane in self._lanes.values()
+            for ticket in lane.front
+            if ticket.not_before is not None and ticket.not_before > now
+        ]
+
+    def waits(self) -> tuple[float, float]:
+        """Requests and tokens of all that wait."""
+        requests = tokens = 0.0
+        for lane in self._lanes.values():
+            requests += lane.entered[0] - lane.served[0] + sum(ticket.needs[0] for ticket in lane.front)
+            tokens += lane.entered[1] - lane.served[1] + sum(ticket.needs[1] for ticket in lane.front)
         return requests, tokens
 
     def rewind(self, seconds: float) -> None:

@@ -49,7 +49,7 @@ async def request(
             else:
                 raise session.concluded(step, error)
     finally:
-        if not session.ended:
+        if not session.released:
             session.left()
         leave(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector

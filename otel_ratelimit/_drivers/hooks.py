@@ -15,6 +15,7 @@ import wrapt
 from otel_ratelimit import _guard
 from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
 from otel_ratelimit._drivers.observed import ObservedSession, ObservedStreamSession
+from otel_ratelimit._drivers.realtime import RealtimeHooks
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_policy, current
 from otel_ratelimit._drivers.session import Session
@@ -34,6 +35,7 @@ class Hooks:
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self._installed: list[tuple[type, str, Any, Any]] = []
+        self._realtime = RealtimeHooks(lambda: self.runtime)
 
     def install(self, runtime: Runtime) -> None:
         """Wrap every seam.
@@ -56,6 +58,7 @@ class Hooks:
             wrapper = wrapt.FunctionWrapper(original, self._wrapper_for(owner, name))
             setattr(owner, name, wrapper)
             self._installed.append((owner, name, wrapper, original))
+        self._realtime.install()
 
     def remove(self) -> None:
         """Restore what is still ours to restore; the rest goes passive."""

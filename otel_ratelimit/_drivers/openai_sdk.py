@@ -17,7 +17,7 @@ from openai._streaming import AsyncStream, Stream
 
 from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
-from otel_ratelimit._stores.memory import Account, hashed
+from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
 
@@ -42,6 +42,9 @@ throttle (so that it comes out of ``request`` as an exception, with its body rea
 ``__stream__`` makes the iterator of every parsed stream, also of one that ``parse()`` makes of a raw response later.
 """
 
+REALTIME_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
+"""Where the SDK has its realtime connections; the second one alone before 1.107."""
+
 OURS: Final = frozenset({429, 503, 529})
 """Statuses that the SDK's loop hands over unseen, since a streamed response has no body there yet: 429, and the overload
 statuses of OpenAI (503) and Anthropic-like services (529)."""
@@ -64,9 +67,9 @@ _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Failure:
-    """An exception of the SDK, read."""
+    """An exception of the SDK, read. Without a ``repr``: headers and body are private, and reprs end in logs."""
 
     kind: FailureReason | None
     status: int | None
@@ -168,6 +171,11 @@ def adopt(stream: Any, kept: Any, answer: Any) -> None:
     stream._decoder = stream._client._make_sse_decoder()
 
 
+def private(instance: object, name: str) -> Any:
+    """``self.__name`` of one of the SDK's classes; None where it has none."""
+    return getattr(instance, f"_{type(instance).__name__}__{name}", None)
+
+
 def refuses_retry(headers: Mapping[str, str]) -> bool:
     """Whether the server forbids to come back (OpenAI's own header, which the SDK obeys too)."""
     return headers.get("x-should-retry") == "false"
@@ -236,11 +244,10 @@ def payer_of(client: Any) -> Payer:
     return credential, getattr(client, "organization", None), getattr(client, "project", None)
 
 
-def account_of(client: Any, model: str | None) -> Account:
+def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:
     """Whose limit a request counts against: server, credential, organisation and project, model."""
     credential, organization, project = payer_of(client)
-    secret = credential if isinstance(credential, str) else f"provider {id(credential)}"
-    return Account(str(client._base_url), hashed(secret, str(organization), str(project)), model)
+    return Account(str(client._base_url), store.payer(credential, str(organization), str(project)), model)
 
 
 class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):

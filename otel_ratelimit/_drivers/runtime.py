@@ -83,7 +83,7 @@ class Runtime:
         known = self._seen.get(key)
         if known is not None and known.base_url is base_url and known.payer == payer:
             return known
-        known = Known(base_url, payer, self._subject(client, options), openai_sdk.account_of(client, model))
+        known = Known(base_url, payer, self._subject(client, options), openai_sdk.account_of(client, model, self.store))
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
         self._seen[key] = known

@@ -69,7 +69,8 @@ class Session:
     _degraded = False
     _wait_began = 0.0
     _sleep_began = 0.0
-    ended = False
+    ended = False  # telemetry has the call's end
+    released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
         self.runtime = runtime
@@ -85,8 +86,7 @@ class Session:
     @property
     def max_retries(self) -> int:
         """How often the SDK would send again; 0 where the caller wants no retries."""
-        retries: int = self.options.get_max_retries(self.client.max_retries)
-        return retries
+        return int(self.options.get_max_retries(self.client.max_retries))
 
     # --- what the pumps call --------------------------------------------------------------------------------------
 
@@ -150,6 +150,7 @@ class Session:
         now = self.runtime.clock.monotonic()
         self._answered_well(now, result)
         self._end(now, None if self._trace is None else "recovered", None, None)
+        self.released = True
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:
@@ -280,7 +281,9 @@ class Session:
         taken_over = getattr(error, "status_code", None) in openai_sdk.OURS and not self._bypass
         if self._degraded or not taken_over or self._sdk_retries >= self.max_retries:
             return _DELIVER
-        self._failure = openai_sdk.read_failure(error)
+        # By hand: what failed may be the reading of the error.
+        response = getattr(error, "response", None)
+        self._failure = Failure(None, getattr(error, "status_code", None), type(error).__name__, {}, None, response)
         self._degraded = self._bypass = self._backing_off = True
         return BackOff()
 
@@ -345,11 +348,8 @@ class Session:
 
     def _answered_well(self, now: float, result: Any) -> None:
         response = self._response
-        status: int | None = None
-        readings: Iterable[LimitReading] = ()
-        if response is not None:
-            status = response.status_code
-            readings = Readings(response.headers)
+        status = None if response is None else response.status_code
+        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
         self._attempt_ended(now, status, None)
 

@@ -76,7 +76,7 @@ class StreamSession(Session):
         """The stream turned out to be a throttle; ``delivered``: after content had reached the caller."""
         now = self.runtime.clock.monotonic()
         if not self._reopened:
-            self._reopened, self.ended = True, False
+            self._reopened, self.ended, self.released = True, False, False
             self._trace = CallTrace(self.runtime.instruments, self.subject, now - self.began, self._context)
         self._handed_over = False
         self._failure = Failure(None, 200, names.ERROR_IN_STREAM, {}, None, error)

@@ -33,20 +33,11 @@ _hash_key: Final = secrets.token_bytes(32)
 
 
 class Account(NamedTuple):
-    """Whose limit it is. ``credential`` is a keyed hash, made anew in each process: it cannot be turned back, or compared
-    with one of another process."""
+    """Whose limit it is. ``payer`` is what the store makes of the credential (see its ``payer``): never the credential."""
 
     server: str
-    credential: bytes
+    payer: bytes
     model: str | None
-
-
-def hashed(*parts: str) -> bytes:
-    """A keyed hash of a credential and what goes with it."""
-    digest = hashlib.blake2b(key=_hash_key, digest_size=16)
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.digest()
 
 
 class MemoryStore:
@@ -71,6 +62,21 @@ class MemoryStore:
         """A place for one call. ``label`` is what the gauges of this account are shown under. A call that is not paced
         waits for nobody; the ledgers only watch it."""
         return Place(self, account, label, paced=paced)
+
+    def payer(self, credential: object, *others: str) -> bytes:
+        """Who pays, as an account names it: a keyed hash of the credential (or of whoever provides one) and what goes
+        with it."""
+        secret = credential if isinstance(credential, str) else f"provider {id(credential)}"
+        digest = hashlib.blake2b(key=_hash_key, digest_size=16)
+        for part in (secret, *others):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+        return digest.digest()
+
+    def count_failures(self, count: Callable[[str, int], object]) -> None:
+        """Have ``count`` called with the kind of each failure of the store, and how many; memory never fails."""
+
+    def close(self) -> None:
+        """The hooks are gone; what is still under way goes on."""
 
     def levels(self) -> Iterable[tuple[Any, str, float, float]]:
         """Label, kind, limit and what remains of it, for each limit that is known: of several of one kind, the tightest."""
@@ -100,10 +106,32 @@ class MemoryStore:
             )
             if oldest is None:
                 break
-            del self._accounts[oldest]
-        admission = Admission(random=self._random)
+            self._drop(self._accounts.pop(oldest)[0])
+        admission = self._new_admission(account)
         self._accounts[account] = (admission, label)
         return admission
+
+    def _new_admission(self, _account: Account) -> Admission:
+        return Admission(random=self._random)
+
+    def _drop(self, _admission: Admission) -> None:
+        """It is kept no longer."""
+
+    def _collect_wakes(self, admission: Admission, but: Place | None = None) -> list[Callable[[], object]]:
+        """Under the lock: what is to be called after it."""
+        woken = admission.take_wakes()
+        if not woken:
+            return _NO_WAKES
+        calls = []
+        for ticket in woken:
+            place = self._waiting.get(ticket)
+            if place is None or place is but:
+                continue
+            if place._wake is None:
+                place._woken = True  # it is on its way to sleep; `arm` will tell it not to
+            else:
+                calls.append(place._wake)
+        return calls
 
 
 class Place:
@@ -149,7 +177,7 @@ class Place:
                 store._waiting[ticket] = self
             self.cause = admission.cause
             wakes = self._collect_wakes()
-        _wake_all(wakes)
+        wake_all(wakes)
         return answer
 
     def _watch(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
@@ -197,7 +225,7 @@ class Place:
             )
             wakes = self._collect_wakes()
         if wakes:
-            _wake_all(wakes)
+            wake_all(wakes)
 
     def leave(self, now: float) -> None:
         """Give back what is still held. Harmless when there is nothing."""
@@ -209,7 +237,7 @@ class Place:
             self._admission.leave(ticket, now)
             wakes = self._collect_wakes()
         if wakes:
-            _wake_all(wakes)
+            wake_all(wakes)
 
     def arm(self, wake: Callable[[], object]) -> bool:
         """Have ``wake`` called (from any thread) when the turn comes sooner; False if it has come already."""
@@ -225,24 +253,11 @@ class Place:
             self._woken = False
 
     def _collect_wakes(self) -> list[Callable[[], object]]:
-        """Under the lock: what is to be called after it."""
         assert self._admission is not None
-        woken = self._admission.take_wakes()
-        if not woken:
-            return _NO_WAKES
-        calls = []
-        for ticket in woken:
-            place = self._store._waiting.get(ticket)
-            if place is None or place is self:
-                continue
-            if place._wake is None:
-                place._woken = True  # it is on its way to sleep; `arm` will tell it not to
-            else:
-                calls.append(place._wake)
-        return calls
+        return self._store._collect_wakes(self._admission, self)
 
 
-def _wake_all(wakes: Iterable[Callable[[], object]]) -> None:
+def wake_all(wakes: Iterable[Callable[[], object]]) -> None:
     for wake in wakes:
         try:
             wake()

@@ -136,6 +136,9 @@ class Instruments:
         self.waiting: Final = meter.create_up_down_counter(
             names.WAITING, names.UNIT_REQUEST, "Calls that are waiting now."
         )
+        self.store_errors: Final = meter.create_counter(
+            names.STORE_ERRORS, names.UNIT_ERROR, "Exchanges with the shared store that failed."
+        )
         for name, unit, kind, field, what in (
             (names.TOKENS_LIMIT, names.UNIT_TOKEN, "tokens", "limit", "Tokens that the limit allows in its window."),
             (names.TOKENS_REMAINING, names.UNIT_TOKEN, "tokens", "remaining", "Tokens left, as last known."),
@@ -143,6 +146,10 @@ class Instruments:
             (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", "remaining", "Requests left, as last known."),
         ):
             meter.create_observable_gauge(name, [_observer(levels, kind, field)], unit, what)
+
+    def store_failed(self, kind: str, times: int) -> None:
+        """So many exchanges with the store failed in this way; 0 times to start the series."""
+        self.store_errors.add(times, {names.ERROR_TYPE: kind}, Context())
 
     def seed(self, subject: SubjectAttributes) -> None:
         """Start the counters of a subject at 0, in no context: an exemplar of nothing would take a real one's place."""

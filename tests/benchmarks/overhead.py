@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,21 +124,29 @@ def variants() -> Iterator[dict[str, dict[str, Any] | None]]:
     meters.shutdown()
 
 
-def times(rounds: int, calls: int, run: Callable[[int], None]) -> None:
-    """Measure every variant in turns, and print; ``run(n)`` makes n calls."""
+def times(rounds: int, calls: int, flavour: str) -> None:
+    """Measure every variant in turns, and print.
+
+    Each has a process of its own that is warm by then: patching and restoring a class makes the interpreter forget what it
+    has learned about it, which would be measured instead.
+    """
     with variants() as chosen:
-        measured: dict[str, list[float]] = {name: [] for name in chosen}
-        for _ in range(rounds):
-            for name, arguments in chosen.items():
-                if arguments is not None:
-                    otel_ratelimit.instrument(**arguments)
-                run(5)
-                gc.collect()
-                began = time.thread_time_ns()
-                run(calls)
-                measured[name].append((time.thread_time_ns() - began) / calls / 1000)
-                if arguments is not None:
-                    otel_ratelimit.uninstrument()
+        names = list(chosen)
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    command = [sys.executable, "-m", "tests.benchmarks.overhead", "--flavour", flavour, "--worker"]
+    workers = {
+        name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name in names
+    }
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            print(calls, file=worker.stdin, flush=True)
+            measured[name].append(float(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.communicate("")
+    print(flavour)
     plain = measured["openai alone"]
     for name, of_name in measured.items():
         ratio = statistics.median(mine / theirs for mine, theirs in zip(of_name, plain, strict=True))
@@ -147,26 +155,35 @@ def times(rounds: int, calls: int, run: Callable[[int], None]) -> None:
         print(f"  {name:<34} {min(of_name):8.1f} us  {added:+7.1f} us  x {least:.3f} (least), {ratio:.3f} (median)")
 
 
-def measure_times(rounds: int, calls: int) -> None:
-    """Synchronous, then asynchronous."""
-    create: Any = client().chat.completions.create
+def work(name: str, flavour: str) -> None:
+    """A child of ``times``: for each number on its input, makes so many calls and says how long one took."""
+    with variants() as chosen:
+        arguments = chosen[name]
+        if arguments is not None:
+            otel_ratelimit.instrument(**arguments)
+        create: Any = client().chat.completions.create
+        asynchronous: Any = asynchronous_client().chat.completions.create
+        loop = asyncio.new_event_loop()
 
-    def run(number: int) -> None:
-        for _ in range(number):
-            create(**BODY)
+        async def calls_in_turn(number: int) -> None:
+            for _ in range(number):
+                await asynchronous(**BODY)
 
-    print("sync")
-    times(rounds, calls, run)
-    asynchronous: Any = asynchronous_client().chat.completions.create
+        def run(number: int) -> None:
+            if flavour == "asyncio":
+                loop.run_until_complete(calls_in_turn(number))
+                return
+            for _ in range(number):
+                create(**BODY)
 
-    async def calls_in_turn(number: int) -> None:
-        for _ in range(number):
-            await asynchronous(**BODY)
-
-    print("asyncio")
-    loop = asyncio.new_event_loop()
-    times(rounds, calls, lambda number: loop.run_until_complete(calls_in_turn(number)))
-    loop.close()
+        run(300)
+        gc.freeze()
+        for line in sys.stdin:
+            number = int(line)
+            began = time.thread_time_ns()
+            run(number)
+            print((time.thread_time_ns() - began) / number / 1000, flush=True)
+        loop.close()
 
 
 def under_callgrind(name: str, calls: int) -> None:
@@ -193,7 +210,7 @@ def measure_instructions(calls: int) -> None:
         print("instructions: valgrind is not installed")
         return
     plain = 0.0
-    for name in ("openai alone", "no OpenTelemetry SDK", "metrics and traces on"):
+    for name in ("openai alone", "no OpenTelemetry SDK", "mode off"):  # the others have threads, which count as well
         totals = []
         for number in (calls, 2 * calls):
             with tempfile.TemporaryDirectory() as folder:
@@ -298,8 +315,12 @@ def main() -> None:
     for part in ("instructions", "memory", "imports", "profile"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--flavour", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
+    if options.worker:
+        work(options.worker, options.flavour)
+    elif options.child:
         under_callgrind(options.child, options.calls)
     elif options.instructions:
         measure_instructions(options.calls)
@@ -310,7 +331,8 @@ def main() -> None:
     elif options.profile:
         profile(options.calls)
     else:
-        measure_times(options.rounds, options.calls)
+        for flavour in ("sync", "asyncio"):
+            times(options.rounds, options.calls, flavour)
 
 
 if __name__ == "__main__":

@@ -194,7 +194,12 @@ def plot(outcomes: dict[str, Outcome], bound: float, path: Path) -> None:
     for label, outcome in outcomes.items():
         times = sorted(outcome.finished)
         style: dict[str, Any] = {"linewidth": 3, "color": "black"} if label == "otel_ratelimit" else {"linewidth": 1.3}
-        axes.step([0, *times], range(len(times) + 1), label=f"{label}: {outcome.done} of 600", **style)
+        axes.step(
+            [0, *times],
+            range(len(times) + 1),
+            label=f"{label}: {outcome.done} of 600, {outcome.throttled:,} throttled",
+            **style,
+        )
     axes.axvline(bound, linestyle=":", color="grey", label="the limit's own time")
     axes.set_xlabel("seconds")
     axes.set_ylabel("calls answered")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -211,3 +214,35 @@ def test_a_fault_while_opening_passes_the_call_through(
     server.script([throttle_reply(delay=0.02)])
     assert caller(server, chat).choices
     assert probe.spans() == []
+
+
+def test_an_sdk_that_has_lost_a_seam() -> None:
+    """In a process of its own, each seam in turn is deleted before the hooks come: one warning that names it, and nothing is
+    patched. The last one stays away for ``auto``."""
+    program = f"""
+        import importlib, logging, sys
+        import otel_ratelimit
+
+        logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
+        seams = {[(owner.__module__, owner.__name__, name) for owner, name in openai_sdk.SEAMS]!r}
+        for module, owner, name in seams:
+            cls = getattr(importlib.import_module(module), owner)
+            original = cls.__dict__[name]
+            delattr(cls, name)
+            before = dict(vars(cls))
+            if name != seams[-1][2] or owner != seams[-1][1]:
+                otel_ratelimit.instrument()
+                otel_ratelimit.uninstrument()
+            else:
+                import otel_ratelimit.auto
+            assert dict(vars(cls)) == before
+            setattr(cls, name, original)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert run.stdout.splitlines() == [
+        f"WARNING otel_ratelimit openai stays uninstrumented: this openai version has no {owner.__name__}.{name}"
+        for owner, name in openai_sdk.SEAMS
+    ]
+    assert run.stderr == ""

@@ -24,7 +24,7 @@ Instrumented = Callable[..., Probe]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 APIS = ["chat", pytest.param("responses", marks=needs_responses)]
-RECOVERED = {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
+RECOVERED = {"rate_limited": 1, "throttle": 1, "retry": 1}
 
 
 def create(client: Any, api: str, **options: Any) -> Any:
@@ -91,10 +91,11 @@ def test_a_stream_whose_first_word_is_a_throttle_is_sent_again(
     assert time.monotonic() - began >= 0.3
     assert server.counts.throttled == before + 1
     assert server.counts.requests == 3
-    assert probe.names() == RECOVERED
+    assert probe.recoveries() == RECOVERED
     call = probe.only("rate_limited")
     assert call.attributes is not None
     assert call.attributes["otel_ratelimit.outcome"] == "recovered"
+    assert probe.total("otel_ratelimit.wait.duration", otel_ratelimit_wait_reason="throttled") == 1
     throttle = probe.only("throttle")
     assert throttle.attributes is not None
     assert throttle.attributes["http.response.status_code"] == 200
@@ -118,7 +119,7 @@ def test_it_takes_as_many_attempts_as_the_budget_allows(
     events, _ = caller(server, collect(caller, lambda client: create(client, api)))
     assert words(events) == expected
     # The call had recovered, as it seemed, when the first head came; the throttles in the stream are a span of their own.
-    assert probe.names() == {"rate_limited": 2, "throttle": 4, "wait": 4, "retry": 4}
+    assert probe.recoveries() == {"rate_limited": 2, "throttle": 4, "retry": 4}
     assert [request.headers["x-stainless-retry-count"] for request in server.requests] == ["0", "0", "1", "2", "3", "4"]
     assert probe.total("otel_ratelimit.call.duration", otel_ratelimit_outcome="recovered") == 2
 
@@ -201,7 +202,7 @@ def test_a_final_429_of_the_next_attempt_is_raised(
     with pytest.raises(openai.RateLimitError) as raised:
         caller(server, collect(caller, lambda client: create(client, "responses")))
     assert notes(raised.value)
-    assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 1, "retry": 1}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 2, "retry": 1}
     assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="budget_exceeded") == 1
 
 
@@ -264,7 +265,7 @@ def test_the_stream_helpers(caller: Caller, server: ThrottlingServer, instrument
     if api == "responses":
         assert parsed == Answer(answer="")
     assert clean
-    assert probe.names() == RECOVERED
+    assert probe.recoveries() == RECOVERED
 
 
 @pytest.mark.feature("streams: left early, by close, with or a helper")
@@ -333,7 +334,7 @@ def test_a_raw_response_that_is_parsed_later(
 
     events, _ = caller(server, collect(caller, opens))
     assert words(events) == expected
-    assert probe.names() == RECOVERED
+    assert probe.recoveries() == RECOVERED
 
 
 @pytest.mark.feature("streams: with_streaming_response passes untouched")

@@ -171,7 +171,7 @@ def test_a_call_of_every_kind(caller: Caller, server: ThrottlingServer, instrume
     server.script([throttle_reply(delay=0.01)])
     assert right(caller(server, call))
     assert server.counts.requests == 2
-    assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 1, "retry": 1}
     attributes = probe.only("rate_limited").attributes
     assert attributes is not None
     assert attributes["gen_ai.operation.name"] == operation
@@ -215,7 +215,7 @@ def test_a_helper_that_makes_several_requests(
     server.script([*[Reply()] * (requests - 1), throttle_reply(delay=0.01)])
     assert caller(server, helper).id
     assert server.counts.requests == requests + 1
-    assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 1, "retry": 1}
 
 
 @pytest.mark.feature("pagination")
@@ -235,7 +235,7 @@ def test_pages_in_a_loop(caller: Caller, server: ThrottlingServer, instrumented:
         return main()
 
     assert len(set(caller(server, action))) == 5
-    assert probe.names() == {"rate_limited": 2, "throttle": 3, "wait": 3, "retry": 3}
+    assert probe.recoveries() == {"rate_limited": 2, "throttle": 3, "retry": 3}
 
 
 @pytest.mark.feature("module-level client")
@@ -288,7 +288,7 @@ def test_azure_asks_for_a_token_for_each_attempt(
     sent = [request.headers["authorization"] for request in server.requests]
     assert sent == ["Bearer a", "Bearer b", "Bearer c"]
     assert {request.path for request in server.requests} == {"/openai/deployments/gpt-4o/chat/completions"}
-    assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 2, "retry": 2}
 
 
 @pytest.mark.feature("Azure: streams")
@@ -368,7 +368,7 @@ def test_a_provider_signs_each_attempt(
             answer = call()
     assert answer.output_text
     assert [request.headers["authorization"] for request in server.requests] == ["Bearer a", "Bearer b", "Bearer c"]
-    assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 2, "retry": 2}
 
 
 def transports() -> Iterator[Any]:
@@ -429,7 +429,7 @@ def test_an_http_client_of_the_callers_own(
             events = action(openai.OpenAI(base_url=server.base_url, api_key="test", http_client=http_client))
     assert events[0] == "response.created"
     assert events[-1] == "response.completed"
-    assert probe.names() == {"rate_limited": 2, "throttle": 2, "wait": 2, "retry": 2}
+    assert probe.recoveries() == {"rate_limited": 2, "throttle": 2, "retry": 2}
 
 
 @pytest.mark.feature("extra headers, query, body and an idempotency key")

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import openai
 import pytest
-from packaging.version import Version
+from openai._files import to_httpx_files
 
 from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
@@ -25,7 +25,6 @@ from tests.telemetry_probe import Probe, notes
 Instrumented = Callable[..., Probe]
 
 DATA = bytes(range(256)) * 300
-SDK = Version(openai.__version__)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
@@ -63,8 +62,14 @@ FORMS: dict[str, Callable[[Path, Any], Any]] = {
 }
 
 
+def reads_paths_in_tuples() -> bool:
+    """Whether the SDK does what it documents: the older ones hand the path on, on which the transport fails."""
+    files: Any = to_httpx_files({"file": ("named", Path(__file__))})
+    return isinstance(files["file"][1], bytes)
+
+
 @pytest.mark.feature("uploads: bytes, paths, files, tuples")
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "tuple of a path" or Version("2") <= SDK])
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "tuple of a path" or reads_paths_in_tuples()])
 def test_a_file_is_sent_again_byte_for_byte(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, path: Path, form: str
 ) -> None:
@@ -77,7 +82,7 @@ def test_a_file_is_sent_again_byte_for_byte(
         answer = caller(server, lambda client: client.files.create(file=content, purpose="batch"))
     assert answer.to_dict()["sha256"] == SHA256
     assert len({request.size for request in server.requests}) == 1
-    assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 2, "retry": 2}
 
 
 @pytest.mark.feature("uploads: several images in one request")
@@ -191,8 +196,8 @@ def test_an_asynchronous_file_is_not_asked_in_vain(path: Path) -> None:
 
 @pytest.mark.feature("uploads: large files are never in memory")
 def test_a_large_file_is_not_read_into_memory(server: ThrottlingServer, tmp_path: Path) -> None:
-    """Thirty megabytes, refused once, in a process of its own whose allocations are counted."""
-    size = 30_000_000
+    """Twelve megabytes, refused once, in a process of its own whose allocations are counted."""
+    size = 12_000_000
     path = tmp_path / "large.jsonl"
     with path.open("wb") as file:
         file.truncate(size)

@@ -34,7 +34,7 @@ def test_a_429_with_a_delay_in_its_message_and_then_a_200(
     answer = caller(server, chat)
     took = time.monotonic() - began
     assert answer.choices[0].message.content
-    assert 0.56 <= took <= 0.75
+    assert took >= 0.564
     assert server.counts.throttled == 1
     assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
     call = probe.only("rate_limited")
@@ -42,7 +42,12 @@ def test_a_429_with_a_delay_in_its_message_and_then_a_200(
         assert parent_id(probe.only(word)) == span_id(call)
     assert call.attributes is not None
     assert call.attributes["otel_ratelimit.outcome"] == "recovered"
-    assert 0.56 <= seconds(probe.only("wait")) <= 0.75
+    wait = probe.only("wait")
+    assert wait.attributes is not None
+    planned = wait.attributes["otel_ratelimit.wait.planned"]
+    assert isinstance(planned, float)
+    assert 0 < planned <= 0.65  # what was decided; how long it took is the machine's affair too
+    assert seconds(wait) >= 0.5
     assert probe.total("otel_ratelimit.throttles") == 1
     assert probe.total("otel_ratelimit.retries") == 1
     assert probe.total("otel_ratelimit.wait.duration") == 1

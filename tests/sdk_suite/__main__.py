@@ -2,8 +2,8 @@
 
 Takes the source distribution of the installed SDK from the package index (it is not in the wheel and never committed), runs
 its tests twice, each time in a process of its own, and compares them one by one: no test that passes plain may fail
-instrumented, but for those that are listed below with a reason. ``tests/api_resources`` is left out: it needs a mock server
-that is a Node program.
+instrumented. Those that are listed below, with a reason, are left out of both, and so is ``tests/api_resources``, which needs
+a mock server that is a Node program.
 
 Prints one JSON line at the end, which ``tests.support`` puts into ``docs/reference/support.md``.
 """
@@ -24,8 +24,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-KNOWN: Final[dict[str, str]] = {}
-"""Tests that may differ, by their name without parameters, and why."""
+_LONGER = (
+    "the SDK refuses to wait longer than 120 s for a Retry-After; here the call's own budget decides (600 s by default)"
+)
+_OURS = "a throttle waits by our own clock, not the SDK's patched sleep, as often as its budget allows, not max_retries times"
+
+KNOWN: Final = {
+    "tests/test_client.py::TestOpenAI::test_does_not_retry_retry_after_above_max": _LONGER,
+    "tests/test_client.py::TestAsyncOpenAI::test_does_not_retry_retry_after_above_max": _LONGER,
+    "tests/test_retry_after_overflow.py::test_retry_after_numeric_overflow": _OURS,
+}
+"""Tests that differ, and why; they are left out of both runs."""
 
 PLUGIN: Final = Path(__file__).parent / "plugin"
 
@@ -46,7 +55,17 @@ def run(source: Path, paths: Sequence[str], *, instrumented: bool) -> dict[str, 
     """Outcome of every test: passed, failed, error or skipped."""
     report = source.parent / f"{'instrumented' if instrumented else 'plain'}.xml"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "OTEL_"))}
-    options = ["-q", "--tb=no", "-o", "addopts=", "-p", "no:cacheprovider", "--ignore=tests/api_resources"]
+    options = [
+        "-q",
+        "--tb=no",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:cacheprovider",
+        "--ignore=tests/api_resources",
+        "--timeout=120",
+    ]
+    options += [f"--deselect={name}" for name in KNOWN]
     if instrumented:
         environment["PYTHONPATH"] = str(PLUGIN)
         options += ["-p", "otel_ratelimit_active"]
@@ -62,8 +81,23 @@ def outcomes(report: Path) -> dict[str, str]:
     for case in ElementTree.parse(report).iter("testcase"):
         words = {child.tag for child in case}
         word = next((word for word in ("error", "failure", "skipped") if word in words), "passed")
-        found[f"{case.get('classname')}::{case.get('name')}"] = "failed" if word == "failure" else word
+        found[_node(source_name=case.get("classname") or "", name=case.get("name") or "")] = (
+            "failed" if word == "failure" else word
+        )
     return found
+
+
+def _node(source_name: str, name: str) -> str:
+    """pytest's name of a test, out of the dotted one of a JUnit report: modules are lower case here, classes are not."""
+    *path, last = source_name.split(".")
+    if last[:1].isupper():
+        return f"{'/'.join(path)}.py::{last}::{name}"
+    return f"{'/'.join([*path, last])}.py::{name}"
+
+
+def lost(plain: dict[str, str], instrumented: dict[str, str]) -> list[str]:
+    """Tests that pass plain and do not pass instrumented."""
+    return sorted(name for name, word in plain.items() if word == "passed" and instrumented.get(name) != "passed")
 
 
 def main() -> int:
@@ -76,24 +110,28 @@ def main() -> int:
         source = options.source or download(Path(directory))
         plain = run(source, options.paths, instrumented=False)
         instrumented = run(source, options.paths, instrumented=True)
-    passed = {name for name, outcome in plain.items() if outcome == "passed"}
-    lost = sorted(name for name in passed if instrumented.get(name) != "passed")
-    unexplained = [name for name in lost if name.partition("[")[0] not in KNOWN]
-    for name in lost:
-        print(f"{name}: {instrumented.get(name, 'missing')}: {KNOWN.get(name.partition('[')[0], 'not explained')}")
+        missed = lost(plain, instrumented)
+        if missed:  # some of them are a race against ten seconds of a busy machine: alone, and again both ways
+            plain.update(run(source, missed, instrumented=False))
+            instrumented.update(run(source, missed, instrumented=True))
+            missed = lost(plain, instrumented)
+    for name in missed:
+        print(f"{name}: passes plain, {instrumented.get(name, 'missing')} instrumented")
     print(
         json.dumps(
             {
                 "sdk": version("openai"),
                 "plain": dict(Counter(plain.values())),
                 "instrumented": dict(Counter(instrumented.values())),
-                "lost": len(lost),
+                "lost": len(missed),
+                "known": len(KNOWN),
             }
         )
     )
-    if not passed:
+    if "passed" not in plain.values():
         print("no test passed plain: nothing was compared", file=sys.stderr)
-    return 1 if unexplained or not passed else 0
+        return 1
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

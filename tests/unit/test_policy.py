@@ -31,7 +31,7 @@ def throttle(delay: float | None) -> Throttle:
         ("buffer", math.nan, "finite and not negative"),
         ("buffer", "1s", "a number of seconds"),
         ("max_backoff", True, "a number of seconds"),
-        ("store", "redis://user:secret@host", "memory://"),
+        ("store", "http://user:secret@host", "memory://"),
     ],
 )
 def test_a_bad_value_names_the_setting_and_what_is_allowed(setting: str, value: Any, allowed: str) -> None:

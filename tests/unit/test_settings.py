@@ -41,7 +41,7 @@ def test_every_variable_reaches_its_setting() -> None:
         ("OTEL_RATELIMIT_MAX_WAIT", "ten", "a number of seconds"),
         ("OTEL_RATELIMIT_MAX_WAIT", "inf", "finite"),
         ("OTEL_RATELIMIT_PACING", "maybe", "true or false"),
-        ("OTEL_RATELIMIT_STORE", "redis://user:secret@host", "memory://"),
+        ("OTEL_RATELIMIT_STORE", "http://user:secret@host", "memory://"),
     ],
 )
 def test_a_bad_value_names_its_variable(variable: str, value: str, allowed: str) -> None:

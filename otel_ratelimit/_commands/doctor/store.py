@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from otel_ratelimit._commands.doctor.check import Check, without_secret
+from otel_ratelimit._core.store_url import parse_store
 
 AREA: Final = "store"
 
@@ -23,25 +23,20 @@ def check(environment: Mapping[str, str]) -> Iterator[Check]:
         return
     try:
         import redis  # noqa: PLC0415 - an extra
+
+        from otel_ratelimit._stores import redis_client  # noqa: PLC0415 - the same
     except ModuleNotFoundError:
         yield Check(AREA, "failure", "the redis package is not installed", "pip install 'otel-ratelimit[redis]'")
         return
     shown = without_secret(url)
-    parts = urlsplit(url)
-    if "+" in parts.scheme:
-        yield Check(AREA, "note", f"{shown} is not asked: only a single server is")
-        return
-    # The prefix of the keys is ours, and no business of the client.
-    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != "prefix"])
     try:
-        client = redis.Redis.from_url(
-            urlunsplit(parts._replace(query=query)), socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT
-        )
-        with client:
-            began = time.monotonic()
-            client.ping()
-            took = time.monotonic() - began
-            version = client.info("server").get("redis_version", "of unknown version")
+        address = parse_store(url)
+        assert address is not None
+        client = redis_client.connect(address, TIMEOUT)
+        began = time.monotonic()
+        client.ping()
+        took = time.monotonic() - began
+        client.close()
     except (redis.RedisError, ValueError, OSError) as error:
         yield Check(
             AREA,
@@ -50,4 +45,4 @@ def check(environment: Mapping[str, str]) -> Iterator[Check]:
             "calls go on with limits of this process alone",
         )
         return
-    yield Check(AREA, "ok", f"{shown} answers after {took * 1000:.1f} ms (server {version})")
+    yield Check(AREA, "ok", f"{shown} answers after {took * 1000:.1f} ms")

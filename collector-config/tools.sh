@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Gets the real programs that the tests and chain.sh run. Does nothing where they are there already.
+#
+#   tools.sh packages     Prometheus and Alertmanager, from Debian's packages (needs root where they are missing)
+#   tools.sh collector    builds the Collector of builder.yaml with Go, and prints where it is
+#   tools.sh jaeger       builds Jaeger of jaeger/go.mod with Go, and prints where it is
+#   tools.sh find NAME    prints where collector or jaeger is, if it has been built; builds nothing
+#   tools.sh place NAME   prints where it would be
+#
+# Ends with 3 where a program can neither be found nor had. What is built is kept outside of the checkout, under
+# ${XDG_CACHE_HOME:-~/.cache}/otel-ratelimit, by the hash of what it is built from.
+set -euo pipefail
+shopt -s inherit_errexit
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/otel-ratelimit
+work= # a directory to build in
+trap 'rm -rf "$work"' EXIT
+
+source_of() {
+  case $1 in
+    collector) echo "$here/builder.yaml" ;;
+    jaeger) echo "$here/jaeger/go.mod" ;;
+    *) echo "tools.sh: no such program: $1" >&2; exit 2 ;;
+  esac
+}
+
+place_of() { # only the lines that are no comments make another program
+  local source
+  source=$(source_of "$1")
+  echo "$cache/$1-$(grep -v '^ *\(#\|//\)' "$source" | sha256sum | cut -c1-16)/$1"
+}
+
+build() {
+  local place builder
+  place=$(place_of "$1")
+  if [ ! -x "$place" ]; then
+    command -v go >/dev/null || { echo "tools.sh: Go is not installed; $1 cannot be built" >&2; exit 3; }
+    work=$(mktemp -d)
+    printf 'module probe\n\ngo 1.25.0\n' >"$work/go.mod"
+    (cd "$work" && go list -m >/dev/null) || { echo "tools.sh: $1 needs Go 1.25 or newer" >&2; exit 3; }
+    rm "$work/go.mod"
+    echo "building $1, once; this takes some minutes" >&2
+    if [ "$1" = collector ]; then
+      builder=$(sed -n 's/^  version: /v/p' "$here/builder.yaml")
+      GOBIN=$work nice go install "go.opentelemetry.io/collector/cmd/builder@$builder"
+      sed "s|^dist:|dist:\n  output_path: $work/out|" "$here/builder.yaml" >"$work/builder.yaml"
+      nice "$work/builder" --config "$work/builder.yaml" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+      mv "$work/out/otelcol" "$work/collector"
+    else
+      cp "$here/jaeger/go.mod" "$work"
+      (cd "$work" && nice go build -mod=mod -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger) \
+        2>"$work/log" || { cat "$work/log" >&2; exit 1; }
+    fi
+    mkdir -p "$(dirname "$place")"
+    mv "$work/$1" "$place.new"
+    mv "$place.new" "$place" # whole or not at all
+  fi
+  echo "$place"
+}
+
+packages() {
+  local missing=()
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+  [ ${#missing[@]} -eq 0 ] && return
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "tools.sh: missing ${missing[*]}; as root on Debian: apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 3
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+case ${1-} in
+  packages) packages ;;
+  collector | jaeger) build "$1" ;;
+  find)
+    place=$(place_of "${2-}")
+    [ -x "$place" ] && echo "$place"
+    ;;
+  place) place_of "${2-}" ;;
+  *)
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,364 @@
+-- One exchange of one process with its fleet: what it did, what the server said, who waits there; and what it may do next.
+--
+-- The only thing that ever touches an account's keys, so each exchange is atomic. Times are seconds of Redis' own clock; a process
+-- tells ages ("1.2 s ago"), so that no two clocks are ever compared. Everything that is told is a total or a state, never a
+-- difference: an exchange whose answer was lost is simply repeated.
+--
+-- The arithmetic of a limit is that of _core/ledger.py, its reasons are there: anchor, drain, margin, silence. "Spent" is what was
+-- handed to processes; what the server said of a request counts from the total at which that request was handed its share.
+--
+-- KEYS: 1 the account: hash of "state" and of one record for each process; 2 when each process is given up; 3 to 5 the arrival of
+--       the first waiting call of each process, by priority. All with one {tag}: one slot of a cluster.
+-- ARGV: 1 the process; 2 its report (JSON); 3 the time, empty for Redis' own (a virtual clock hands it in).
+-- Returns the answer (JSON). What the letters in both mean is said in _core/lease.py.
+
+if redis.replicate_commands then redis.replicate_commands() end  -- before Redis 7: needed to write after TIME was read
+
+local COLD_CALLS, COLD_DOUBLING = 24, 0.05  -- calls of the whole fleet before its first answer, seconds in which they double
+local CALM = 0.25  -- share of a ledger above which processes take slices ahead
+local PART = 4  -- one slice is no more than this part of what is above it
+local MARGIN_MEMORY, MARGIN_CAP, MOST_MARGIN = 1 / 256, 0.1, 0.35
+local DRAIN_TIME, DRAIN_HOLD, MOST_DRAIN = 4, 10, 0.9
+local PROBE_CALLS = 200  -- silent answers after which a ledger dares one typical call beyond its belief; quadratic
+local PATIENCE = 60  -- seconds: an old word of the server holds the whole fleet no longer, then one call asks anew
+local FORGET = 600  -- seconds after which a ledger that nobody spoke of is dropped, so that no wrong one lives for ever
+local FRESH = 60  -- seconds: what was said longer ago makes no new ledger
+local HEARTBEAT = 1  -- seconds: nobody is told to come later
+local LEAST = 0.002  -- seconds: nobody is told to come sooner
+local BEHIND = 0.01  -- the same, for those who are not next
+local KEEP = 3600000  -- milliseconds that an account outlives its last traffic
+local MOST_GRANTS = 256  -- in one exchange; keeps a script short
+local WEIGHTS = {64, 8, 1}  -- as in _core/queue.py
+local CLOCK_SLACK = 1  -- seconds by which time may run backwards unnoticed
+local BIG = 1e12  -- units, where no ledger counts them
+
+local account, deadlines = KEYS[1], KEYS[2]
+local me, report = ARGV[1], cjson.decode(ARGV[2])
+local now = tonumber(ARGV[3])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] + time[2] / 1e6
+end
+
+-- The state and the records ---------------------------------------------------------------------------------------------
+
+local function zeros() return {0, 0, 0, 0} end
+
+local function add(total, amount, sign)
+  for unit = 1, 4 do total[unit] = total[unit] + sign * amount[unit] end
+end
+
+local packed = redis.call('HGET', account, 'state')
+local state = packed and cmsgpack.unpack(packed)
+-- A key of the five that was evicted by itself takes the others with it: they count each other's content. And where the clock was
+-- set back (another server took over), nothing waits for the old time to come again. What is lost is told anew by everybody.
+local fresh = not state or redis.call('HLEN', account) ~= redis.call('ZCARD', deadlines) + 1 or now < state.seen - CLOCK_SLACK
+if fresh then
+  redis.call('DEL', unpack(KEYS))
+  state = {
+    epoch = string.format('%.6f', now), spent = zeros(), reserved = zeros(), waits = zeros(), typical = zeros(),
+    passed = {0, 0, 0}, clock = 0, cold_at = 0, cold_sent = 0, known = false, answers = 0, silent = 0, closed = 0, last = 0,
+    cause = '', settings = '', ledgers = {},
+  }
+end
+state.seen = now
+
+local records, dirty = {}, {}
+
+local function record_of(process)
+  local record = records[process]
+  if record == nil then
+    local text = redis.call('HGET', account, process)
+    record = text and cmsgpack.unpack(text) or false
+    records[process] = record
+  end
+  return record
+end
+
+local function forget(process)
+  local record = record_of(process)
+  if record then
+    add(state.reserved, record.box, -1)
+    add(state.reserved, record.hold, -1)
+    add(state.waits, record.waits, -1)
+  end
+  for lane = 1, 3 do redis.call('ZREM', KEYS[2 + lane], process) end
+  redis.call('ZREM', deadlines, process)
+  redis.call('HDEL', account, process)
+  records[process], dirty[process] = false, nil
+end
+
+-- What a limit holds ------------------------------------------------------------------------------------------------------
+
+local function level_of(ledger)
+  local since = now - ledger.at
+  local level = ledger.level - (state.spent[ledger.unit] - ledger.mark)
+  if since > 0 then level = level + since * ledger.rate - math.min(since, DRAIN_HOLD) * ledger.drain end
+  if level >= ledger.capacity then
+    level = ledger.capacity
+    ledger.drain = ledger.drain * DRAIN_TIME / (math.max(since, 0) + DRAIN_TIME)  -- full: nobody can be taking much
+    ledger.level, ledger.at, ledger.mark, ledger.full = level, now, state.spent[ledger.unit], now
+  end
+  return level
+end
+
+local function floor_of(ledger)
+  local silent = state.silent - ledger.silent
+  return ledger.margin - state.typical[ledger.unit] * (silent / PROBE_CALLS) ^ 2
+end
+
+local function net_rate(ledger)
+  return math.max(ledger.rate - ledger.drain, 1e-9)
+end
+
+local function ready(need)  -- seconds until a call may go
+  local wait = 0
+  for _, ledger in pairs(state.ledgers) do
+    local amount = need[ledger.unit]
+    if amount <= ledger.limit then  -- of a larger one only the server can say that it never fits
+      amount = math.min(amount, ledger.capacity)
+      local floor = math.min(floor_of(ledger), ledger.capacity - amount)
+      local missing = amount + floor + state.reserved[ledger.unit] - level_of(ledger)
+      if missing > 0 then
+        local held = math.max(ledger.at + DRAIN_HOLD - now, 0)
+        local net = net_rate(ledger)
+        if missing <= held * net then
+          wait = math.max(wait, missing / net)
+        else
+          wait = math.max(wait, held + (missing - held * net) / math.max(ledger.rate, 1e-9))
+        end
+      end
+    end
+  end
+  wait = math.max(wait, state.closed - now)
+  if not state.known and state.cold_sent >= COLD_CALLS then
+    wait = math.max(wait, state.cold_at + COLD_DOUBLING * math.log((state.cold_sent + 1) / COLD_CALLS) / math.log(2) - now)
+  end
+  if wait > PATIENCE then wait = math.max(math.min(wait, state.last + PATIENCE - now), 0) end
+  return wait
+end
+
+local function heard(name, said)
+  local limit, rate, sent = said.limit, said.limit / said.window, now - said.age
+  local unit = said.unit
+  local mark = said.mark
+  if not mark or said.epoch ~= state.epoch then
+    mark = state.spent[unit] - (said.since or 0)  -- sent before it was in this fleet: what it used itself since then is known
+  end
+  local ledger = state.ledgers[name]
+  if not ledger then
+    if said.age > FRESH then return false end
+    state.ledgers[name] = {
+      unit = unit, limit = limit, rate = rate, capacity = said.capacity, level = said.told, at = sent, mark = mark, said = sent,
+      full = -1, drain = 0, margin = 0, silent = state.silent, heard = now,
+    }
+    return true
+  end
+  if said.judged > 0 then
+    local faded = ledger.margin * (1 - MARGIN_MEMORY) ^ said.judged
+    ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit, MOST_MARGIN * ledger.capacity)
+  end
+  if sent <= ledger.said + 1e-4 then return false end
+  local resized = ledger.limit ~= limit
+  if not resized and (ledger.rate ~= rate or ledger.capacity ~= said.capacity) then
+    ledger.drain, ledger.margin = 0, 0  -- another bucket than was thought: what looked like errors was that mistake
+  end
+  ledger.limit, ledger.rate, ledger.capacity = limit, rate, said.capacity
+  ledger.drain = math.min(ledger.drain, MOST_DRAIN * rate)
+  ledger.margin = math.min(ledger.margin, MOST_MARGIN * ledger.capacity)
+  local elapsed = sent - ledger.at
+  if not resized and ledger.full < 0 and elapsed > 0 and said.told < limit then
+    local found = (ledger.level + elapsed * rate - said.told - (mark - ledger.mark)) / elapsed
+    found = math.min(math.max(found, -rate), rate)  -- beyond that it is the order in which a burst of ours arrived
+    ledger.drain = ledger.drain + (found - ledger.drain) * elapsed / (elapsed + DRAIN_TIME)
+    ledger.drain = math.min(math.max(ledger.drain, 0), MOST_DRAIN * rate)
+  end
+  ledger.said, ledger.heard, ledger.silent = sent, now, state.silent
+  -- We believed it full after this request had left: only an answer that says less than we believe counts.
+  if ledger.full > sent and said.told + (now - sent) * rate - (state.spent[unit] - mark) >= level_of(ledger) then
+    return true
+  end
+  ledger.level, ledger.at, ledger.mark, ledger.full = said.told, sent, mark, -1
+  return true
+end
+
+-- The processes that were lost ------------------------------------------------------------------------------------------
+
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now, 'LIMIT', 0, 50)) do
+  if process ~= me then forget(process) end
+end
+
+-- What this one did -------------------------------------------------------------------------------------------------------
+
+local record = record_of(me)
+local joined = not record
+if joined then
+  -- What it used before it came is told by what the server said since; counting starts here.
+  record = {
+    used = report.used, held = zeros(), box = zeros(), counts = {0, 0, 0}, hold = zeros(), waits = zeros(), lanes = {{}, {}, {}},
+    answers = report.answers, silent = report.silent,
+  }
+  records[me] = record
+end
+local traffic = joined
+for unit = 1, 4 do
+  local used = math.max(report.used[unit] - record.used[unit], 0)
+  if used > 0 then traffic = true end
+  state.spent[unit] = state.spent[unit] + used - record.held[unit]  -- what it was handed and did not use comes back
+  record.used[unit] = math.max(report.used[unit], record.used[unit])
+end
+record.held = zeros()
+state.answers = state.answers + math.max(report.answers - record.answers, 0)
+state.silent = state.silent + math.max(report.silent - record.silent, 0)
+record.answers, record.silent = report.answers, report.silent
+state.known = state.known or report.known or state.answers >= COLD_CALLS
+for name, said in pairs(report.said) do
+  if heard(name, said) then traffic = true end
+end
+for name, ledger in pairs(state.ledgers) do
+  if now - ledger.heard > FORGET then state.ledgers[name] = nil end
+end
+if report.closed > 0 then state.closed = math.max(state.closed, now + report.closed) end
+if report.cause ~= '' then state.cause = report.cause end
+
+if report.leaving then
+  forget(me)
+  redis.call('HSET', account, 'state', cmsgpack.pack(state))
+  redis.call('PEXPIRE', account, KEEP)
+  return '{}'
+end
+
+redis.call('ZADD', deadlines, now + report.live, me)
+local live = redis.call('ZCARD', deadlines)
+local other = nil
+if report.settings ~= state.settings then
+  if live == 1 or state.settings == '' then state.settings = report.settings else other = state.settings end
+end
+
+-- Who waits, and whose turn it is ------------------------------------------------------------------------------------------
+
+local function stand(process, lane, calls)  -- where the first call of a process stands in the line of its priority
+  if #calls == 0 then
+    redis.call('ZREM', KEYS[2 + lane], process)
+  else
+    if redis.call('ZCARD', KEYS[2 + lane]) == 0 then state.passed[lane] = math.max(state.passed[lane], state.clock) end
+    redis.call('ZADD', KEYS[2 + lane], calls[1][1], process)
+  end
+end
+
+add(state.waits, record.waits, -1)
+add(state.reserved, record.hold, -1)
+record.waits, record.hold = report.waits, report.hold
+add(state.waits, record.waits, 1)
+add(state.reserved, record.hold, 1)
+for lane = 1, 3 do
+  local calls = {}
+  for index, call in ipairs(report.lanes[lane]) do
+    if index > record.counts[lane] then  -- those before were granted by others' exchanges, and lie in its box
+      calls[#calls + 1] = {now - call[1], call[2], call[3], call[4], call[5]}
+    end
+  end
+  record.lanes[lane] = calls
+  stand(me, lane, calls)
+end
+
+local next_wait = nil
+for _ = 1, MOST_GRANTS do
+  local best, process = nil, nil
+  for lane = 1, 3 do
+    local head = redis.call('ZRANGE', KEYS[2 + lane], 0, 0)[1]
+    if head and (not best or state.passed[lane] < state.passed[best]) then best, process = lane, head end
+  end
+  if not best then break end
+  local theirs = record_of(process)
+  local call = theirs and theirs.lanes[best][1]
+  if not call then
+    redis.call('ZREM', KEYS[2 + best], process)
+  else
+    local need = {call[2], call[3], call[4], call[5]}
+    next_wait = ready(need)
+    if next_wait > 0 then break end
+    next_wait = nil
+    if not state.known then
+      if state.cold_sent == 0 then state.cold_at = now end
+      state.cold_sent = state.cold_sent + 1
+    end
+    state.last = now
+    local weight = state.typical[1] == 0 and 1 or 0.05
+    for unit = 1, 4 do state.typical[unit] = state.typical[unit] + (need[unit] - state.typical[unit]) * weight end
+    state.clock = state.passed[best]
+    state.passed[best] = state.passed[best] + 1 / WEIGHTS[best]
+    table.remove(theirs.lanes[best], 1)
+    theirs.counts[best] = theirs.counts[best] + 1
+    add(theirs.box, need, 1)
+    add(state.reserved, need, 1)
+    stand(process, best, theirs.lanes[best])
+    dirty[process] = true
+  end
+end
+
+-- What it may do until the next exchange --------------------------------------------------------------------------------------
+
+local mark = {state.spent[1], state.spent[2], state.spent[3], state.spent[4]}
+local levels = {}
+for name, ledger in pairs(state.ledgers) do
+  levels[name] = {ledger.unit - 1, level_of(ledger), net_rate(ledger), floor_of(ledger), ledger.capacity}
+end
+
+local lease = record.box
+add(state.reserved, lease, -1)
+add(state.spent, lease, 1)
+record.held = {lease[1], lease[2], lease[3], lease[4]}
+record.box, record.counts = zeros(), {0, 0, 0}
+
+local calm = state.known and next_wait == nil and state.closed <= now
+local slice = {BIG, BIG, BIG, BIG}
+for _, ledger in pairs(state.ledgers) do
+  local unit = ledger.unit
+  local part = (level_of(ledger) - state.reserved[unit] - CALM * ledger.capacity) / PART
+  slice[unit] = math.min(slice[unit], part, math.max(report.want[unit], part / live))
+end
+for unit = 1, 4 do calm = calm and slice[unit] >= report.typical[unit] and slice[unit] > 0 end
+if calm then
+  state.last = now
+  for unit = 1, 4 do
+    lease[unit] = lease[unit] + slice[unit]
+    if slice[unit] < BIG then
+      state.spent[unit] = state.spent[unit] + slice[unit]
+      record.held[unit] = record.held[unit] + slice[unit]
+    end
+  end
+end
+
+local again = HEARTBEAT
+for lane = 1, 3 do
+  local rank = redis.call('ZRANK', KEYS[2 + lane], me)
+  if rank then
+    local each = 0
+    for _, ledger in pairs(state.ledgers) do
+      each = math.max(each, state.typical[ledger.unit] / net_rate(ledger))
+    end
+    local come = next_wait or 0
+    if rank > 0 then come = math.max(come + 0.8 * rank * each, BEHIND) end
+    again = math.min(again, math.max(come, LEAST))
+  end
+end
+
+local others = zeros()
+for unit = 1, 4 do others[unit] = math.max(state.waits[unit] - record.waits[unit], 0) end
+
+-- Written down ------------------------------------------------------------------------------------------------------------
+
+dirty[me] = true
+for process in pairs(dirty) do redis.call('HSET', account, process, cmsgpack.pack(records[process])) end
+redis.call('HSET', account, 'state', cmsgpack.pack(state))
+-- Only traffic keeps an account alive: processes that merely go on renewing do not.
+local left = (fresh or traffic) and KEEP or redis.call('PTTL', account)
+if left > 0 then
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, left) end
+end
+
+return cjson.encode({
+  epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels, others = others,
+  live = live, other = other,
+})

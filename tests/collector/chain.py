@@ -1,0 +1,199 @@
+"""The whole chain, run once: calls -> Collector -> Jaeger and Prometheus -> Alertmanager -> webhook.
+
+``bash collector-config/chain.sh`` gets what is missing and runs this. It prints what each stage counted beside the
+server's own count, and exits with 0 if they agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.collector.counted import Counted
+from tests.collector.programs import missing
+from tests.collector.stack import Stack
+
+SERVICE = "chain-test"
+PROGRAMS = ("collector", "prometheus", "prometheus-alertmanager")
+EXPECTED_ALERTS = {"OpenAIQuotaExhausted", "OpenAIRateLimitGiveUps", "OpenAIThrottleRatioHigh"}
+"""Those that the traffic must raise: the second by answers that are scripted, as is the first; the third by real limits."""
+
+PATIENCE = 60.0
+"""Seconds until everything has arrived everywhere; it takes about three."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one stage counted; None where it does not count that."""
+
+    stage: str
+    throttled: int | None = None
+    resent: int | None = None
+    requests: int | None = None
+    waits: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one run."""
+
+    counted: Counted
+    rows: list[Row]
+    alerts: set[str]
+    notified: list[str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every stage counted what the server counted, and every alert came."""
+        columns = ("throttled", "resent", "requests", "waits")
+        numbers = [{getattr(row, column) for row in self.rows} - {None} for column in columns]
+        arrived = {line.split()[2] for line in self.notified}
+        return (
+            all(len(column) == 1 for column in numbers)
+            and self.alerts >= EXPECTED_ALERTS
+            and arrived >= EXPECTED_ALERTS
+        )
+
+
+def send_traffic(endpoint: str) -> Counted:
+    """Run the user's program against the Collector; returns the server's count."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    environment |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_SERVICE_NAME": SERVICE,
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.collector.traffic"],
+        env=environment,
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the calls went otherwise than they should:\n{done.stdout}{done.stderr}")
+    return Counted(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    """Return once it is met, or when patience ends: the numbers will tell."""
+    end = time.monotonic() + PATIENCE
+    while not met() and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def look(stack: Stack, counted: Counted) -> Result:
+    """Read every stage."""
+    spans = [span for trace in stack.traces.search(SERVICE) for span in trace]
+    of_spans = {word: sum(span.name.split(" ")[0] == word for span in spans) for word in ("throttle", "retry", "wait")}
+    exported = stack.collector.metrics()
+    in_collector = {word: int(_sum_of(exported, word)) for word in ("throttle", "retry", "wait")}
+    rows = [
+        Row("server, its own count", counted.throttled, counted.resent, counted.requests),
+        Row(
+            "Collector, span metrics",
+            in_collector["throttle"],
+            in_collector["retry"],
+            waits=in_collector["wait"],
+        ),
+        Row(
+            "Jaeger" if stack.jaeger else "sink in Jaeger's place",
+            of_spans["throttle"],
+            of_spans["retry"],
+            waits=of_spans["wait"],
+        ),
+        Row(
+            "Prometheus",
+            *(
+                int(stack.total(f'{metric}{{job="{SERVICE}"}}'))
+                for metric in (
+                    "otel_ratelimit_throttles_total",
+                    "otel_ratelimit_retries_total",
+                    "otel_ratelimit_attempt_duration_seconds_count",
+                    "otel_ratelimit_wait_duration_seconds_count",
+                )
+            ),
+        ),
+    ]
+    return Result(counted, rows, stack.firing(), stack.notified())
+
+
+def run(stack: Stack) -> Result:
+    """Send the calls through, and look when all has arrived."""
+    counted = send_traffic(stack.collector.endpoint)
+    wait_until(lambda: look(stack, counted).agrees)
+    return look(stack, counted)
+
+
+def table(result: Result) -> str:
+    """For people."""
+    lines = [f"{'stage':<28}{'throttled':>10}{'sent again':>12}{'requests':>10}{'waits':>8}"]
+    for row in result.rows:
+        cells = (
+            "-" if number is None else str(number) for number in (row.throttled, row.resent, row.requests, row.waits)
+        )
+        lines.append("{:<28}{:>10}{:>12}{:>10}{:>8}".format(row.stage, *cells))
+    lines += ["", f"Alertmanager has {len(result.alerts)} alerts: {', '.join(sorted(result.alerts))}"]
+    lines += [f"the webhook got {len(result.notified)} notifications:", *(f"  {line}" for line in result.notified)]
+    return "\n".join(lines)
+
+
+def _sum_of(exposition: str, word: str) -> float:
+    pattern = rf'^traces_span_metrics_calls_total{{[^}}]*span_name="{word} [^}}]*}} (\S+)'
+    return sum(float(number) for number in re.findall(pattern, exposition, re.MULTILINE))
+
+
+def take_picture(stack: Stack, file: Path) -> None:
+    """Prometheus' alerts page, as it is now."""
+    subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,860",
+            "--virtual-time-budget=8000", f"--screenshot={file}", f"{stack.prometheus_url}/classic/alerts",
+        ],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Run it in a directory that is kept only where something went wrong."""
+    parser = argparse.ArgumentParser(prog="bash collector-config/chain.sh", description="Runs the whole chain once.")
+    parser.add_argument("--picture", type=Path, help="save a picture of Prometheus' alerts page (needs chromium)")
+    parser.add_argument("--directory", type=Path, help="a new directory for data and logs (default: a temporary one)")
+    options = parser.parse_args()
+    problem = missing(*PROGRAMS)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 3
+    directory: Path = options.directory or Path(tempfile.mkdtemp(prefix="otel-ratelimit-chain-"))
+    directory.mkdir(exist_ok=not options.directory)
+    with Stack(directory) as stack:
+        if not stack.jaeger:
+            print("Jaeger has not been built (bash collector-config/tools.sh jaeger); a sink takes its place\n")
+        result = run(stack)
+        if options.picture:
+            take_picture(stack, options.picture)
+    print(table(result))
+    if not result.agrees:
+        print(f"\nthe stages disagree, or an alert is missing; logs: {directory}", file=sys.stderr)
+        return 1
+    shutil.rmtree(directory)
+    print("\nevery stage agrees with the server")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
