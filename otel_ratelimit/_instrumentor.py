@@ -18,9 +18,9 @@ from otel_ratelimit._drivers.scope import block_policy, block_priority
 
 if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
-    from otel_ratelimit._telemetry.instruments import Instruments
     from otel_ratelimit._drivers.runtime import Clock
     from otel_ratelimit._stores.memory import MemoryStore
+    from otel_ratelimit._telemetry.instruments import Instruments
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
