@@ -71,7 +71,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("feature")
     if marker is not None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        flavour = parameters.get("caller", "asyncio" if "cancelling" in item.name else "sync")
+        alone = "asyncio" if parameters.get("asynchronous") or "cancelling" in item.name else "sync"
+        flavour = parameters.get("caller", alone)
         item.user_properties.append(("feature", (marker.args[0], flavour)))
 
 
