@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 import otel_ratelimit
-from otel_ratelimit._demo import timeline
+from otel_ratelimit._commands.demo import timeline
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 
 COLOURS = {"rate_limited": "bold white", "throttle": "red", "wait": "yellow", "retry": "green"}

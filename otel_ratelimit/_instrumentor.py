@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped module
 from opentelemetry.metrics import MeterProvider
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
     from otel_ratelimit._drivers.runtime import Clock
     from otel_ratelimit._stores.memory import MemoryStore
+    from otel_ratelimit._telemetry.instruments import Instruments
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -33,6 +34,8 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
     """
 
     _hooks: Hooks | None = None
+    _listener: ClassVar[Callable[[Instruments], None] | None] = None
+    """Told the instruments of each installation: how ``otel-ratelimit run`` counts along."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The distributions, with versions, that this instruments."""
@@ -60,6 +63,9 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         assert self._hooks is not None
         store = _open_store(policy, clock, lenient=kwargs.get("policy") is None)
         instruments = Instruments(tracer_provider, meter_provider, store.levels)
+        listener = type(self)._listener
+        if listener is not None:
+            listener(instruments)
         store.count_failures(instruments.store_failed)
         try:
             self._hooks.install(Runtime(policy, store, instruments, clock, on_first_call))

@@ -78,7 +78,7 @@ def _from_file(sdk: Any) -> None:
 def _from_variables(sdk: Any, signal: Signal) -> None:
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
-    names = _exporter_names(sdk, signal)
+    names = exporter_names(sdk, signal)
     try:
         span_exporters, metric_exporters, _ = sdk._import_exporters(
             names if signal == "traces" else [], names if signal == "metrics" else [], []
@@ -96,7 +96,7 @@ def _from_variables(sdk: Any, signal: Signal) -> None:
         sdk._init_metrics(metric_exporters, resource)
 
 
-def _exporter_names(sdk: Any, signal: Signal) -> list[str]:
+def exporter_names(sdk: Any, signal: Signal) -> list[str]:
     """The exporters that the environment names; OTLP where it names only an endpoint.
 
     Without a protocol the SDK takes OTLP to mean gRPC; where only the HTTP exporter is installed (our extra installs that
@@ -106,12 +106,12 @@ def _exporter_names(sdk: Any, signal: Signal) -> list[str]:
     protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL"
     )
-    if not protocol and not _installed("opentelemetry.exporter.otlp.proto.grpc"):
+    if not protocol and not installed("opentelemetry.exporter.otlp.proto.grpc"):
         named = ["otlp_proto_http" if name == "otlp_proto_grpc" else name for name in named]
     return named
 
 
-def _installed(module: str) -> bool:
+def installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # a parent package is missing

@@ -14,7 +14,7 @@ ROOT = Path(otel_ratelimit.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "testing" not in path.parts)
 
 LAYERS = [  # a module may import from its own layer and from those below it
-    ["auto", "__main__", "_demo"],
+    ["auto", "__main__", "_commands"],
     [""],
     ["_instrumentor"],
     ["_setup", "_settings", "_drivers"],

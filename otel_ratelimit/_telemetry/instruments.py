@@ -101,6 +101,7 @@ class Instruments:
         meter_provider: MeterProvider | None,
         levels: Callable[[], Iterable[Level]],
     ) -> None:
+        self.levels: Final = levels
         self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider)
         meter = metrics.get_meter(names.SCOPE, __version__, meter_provider)
         self.throttles: Final = meter.create_counter(

@@ -24,7 +24,7 @@ from opentelemetry import metrics, trace
 import otel_ratelimit
 import otel_ratelimit.auto
 from otel_ratelimit import Policy
-from otel_ratelimit._demo import traffic
+from otel_ratelimit._commands.demo import traffic
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
 from tests.collector.counted import MODELS, SECRET, Counted
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
@@ -13,6 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_ratelimit._commands.otlp_json import spans_as_json
 
 
 class Recorder:
@@ -60,26 +61,5 @@ class Recorder:
 
 
 def write_traces(spans: list[ReadableSpan], path: Path) -> None:
-    """Leave the spans as one OTLP JSON object, which Jaeger's UI loads ("Upload", "JSON File").
-
-    OTLP's JSON differs from protobuf's own in one point: ids are hexadecimal, not base64
-    (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
-    """
-    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: PLC0415
-
-    message = encode_spans(spans)
-    document = MessageToDict(message, use_integers_for_enums=True)
-    for resource, encoded_resource in zip(message.resource_spans, document["resourceSpans"], strict=True):
-        for scope, encoded_scope in zip(resource.scope_spans, encoded_resource["scopeSpans"], strict=True):
-            for span, encoded in zip(scope.spans, encoded_scope["spans"], strict=True):
-                _hexadecimal_ids(span, encoded)
-                for link, encoded_link in zip(span.links, encoded.get("links", ()), strict=True):
-                    _hexadecimal_ids(link, encoded_link)
-    path.write_text(json.dumps(document))
-
-
-def _hexadecimal_ids(message: Any, encoded: dict[str, Any]) -> None:
-    for field, name in (("trace_id", "traceId"), ("span_id", "spanId"), ("parent_span_id", "parentSpanId")):
-        if name in encoded:
-            encoded[name] = getattr(message, field).hex()
+    """Leave the spans as one OTLP JSON object."""
+    path.write_text(json.dumps(spans_as_json(spans)))

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 import otel_ratelimit
-from otel_ratelimit._demo import timeline, traffic
-from otel_ratelimit._demo.recorder import Recorder, write_traces
+from otel_ratelimit._commands.demo import timeline, traffic
+from otel_ratelimit._commands.demo.recorder import Recorder, write_traces
 from otel_ratelimit.testing import ThrottlingServer
 
 REFRESH = 0.2

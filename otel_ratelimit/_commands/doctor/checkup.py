@@ -1,0 +1,47 @@
+"""All checks, in the order in which a reader needs them; a check that itself fails is one more finding."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from otel_ratelimit._commands.doctor import environment, exporter, hooks, store, versions
+from otel_ratelimit._commands.doctor.check import Check
+
+
+def checkup() -> list[Check]:
+    """Every finding."""
+    found: list[Check] = []
+    areas: tuple[tuple[str, Callable[[], Iterable[Check]]], ...] = (
+        ("versions", versions.check),
+        ("environment", lambda: environment.check(os.environ)),
+        ("hooks", hooks.check),
+        ("export", lambda: exporter.check(os.environ)),
+        ("store", lambda: store.check(os.environ)),
+    )
+    with _quiet():
+        for area, check in areas:
+            try:
+                found += check()
+            except Exception as error:
+                found.append(
+                    Check(
+                        area, "failure", f"the check itself failed: {type(error).__name__}: {error}", "please report it"
+                    )
+                )
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing that is logged meanwhile reaches the screen: what matters of it is in the findings."""
+    before = logging.root.manager.disable
+    handlers = logging.root.handlers[:]
+    logging.root.handlers[:] = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.disable(before)

@@ -1,0 +1,228 @@
+"""``doctor``: what it finds is there, what it says is true, what it must not show it does not show."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from otel_ratelimit import __version__
+from otel_ratelimit._commands.doctor import environment, store, versions
+from otel_ratelimit._commands.doctor.check import Check, without_secret
+from tests.commands.conftest import Command
+
+NEIGHBOURS = ("opentelemetry.instrumentation.genai.openai", "opentelemetry.instrumentation.httpx")
+
+
+@contextlib.contextmanager
+def collector(refuses: str = "-") -> Iterator[tuple[str, Counter[str]]]:
+    """Something that takes OTLP over HTTP, except what is posted to a path that begins with ``refuses``."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    received: Counter[str] = Counter()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received[self.path] += 1
+            if self.path == "/v1/traces":
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    received.update(span.name for scope in resource.scope_spans for span in scope.spans)
+            self.send_response(404 if self.path.startswith(refuses) else 200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def found(output: str, area: str) -> list[dict[str, str]]:
+    return [check for check in json.loads(output)["checks"] if check["area"] == area]
+
+
+def test_a_healthy_environment(command: Command) -> None:
+    """Status 0; versions, hooks and neighbours named; a GenAI instrumentation stands outside of ours, an HTTP one inside."""
+    done = command("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"otel-ratelimit {__version__}" in done.stdout
+    assert "the hooks are in place, and outermost" in done.stdout
+    assert "nothing to complain of" in done.stdout
+    assert done.stderr == ""
+    (way,) = (line for line in done.stdout.splitlines() if "a call goes through: " in line)
+    wrappers = [part.split(" (")[0] for part in way.partition("through: ")[2].split(" > ")]
+    there = [
+        name
+        for name in NEIGHBOURS
+        if importlib.util.find_spec(name.rpartition(".")[0]) and importlib.util.find_spec(name)
+    ]
+    expected = [name for name in (NEIGHBOURS[0], "otel_ratelimit", NEIGHBOURS[1]) if name in (*there, "otel_ratelimit")]
+    assert wrappers == expected
+
+
+def test_a_test_span_goes_through_the_exporter(command: Command) -> None:
+    """It arrives, under its name, and so does a batch without metrics."""
+    with collector() as (endpoint, received):
+        done = command("doctor", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_SERVICE_NAME="shop")
+    assert done.returncode == 0, done.stdout
+    assert received == {"/v1/traces": 1, "otel-ratelimit doctor": 1, "/v1/metrics": 1}
+    assert [check["status"] for check in found(done.stdout, "export")] == ["ok", "ok"]
+
+
+def test_an_endpoint_that_takes_only_traces(command: Command) -> None:
+    """Jaeger, say: the traces are fine, the metrics are named as what is broken, and what to do."""
+    with collector(refuses="/v1/metrics") as (endpoint, _):
+        done = command("doctor", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert done.returncode == 1
+    traces, metrics = found(done.stdout, "export")
+    assert (traces["status"], metrics["status"]) == ("ok", "failure")
+    assert "OTEL_METRICS_EXPORTER=none" in metrics["advice"]
+
+
+def test_nobody_listens(command: Command) -> None:
+    """Exporter and Redis: named with their addresses, without the passwords in them; soon, and with status 1."""
+    pytest.importorskip("redis")
+    done = command(
+        "doctor",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://user:secret@127.0.0.1:9",
+        OTEL_RATELIMIT_STORE="redis://:secret@127.0.0.1:9/0",
+        OPENAI_API_KEY="sk-secret",
+    )
+    assert done.returncode == 1
+    assert "nothing listens there" in done.stdout
+    assert "127.0.0.1:9/v1/traces" in done.stdout
+    assert "redis://***@127.0.0.1:9/0 does not answer" in done.stdout
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_redis_that_is_there() -> None:
+    """A real one; our own part of the URL does not reach the client."""
+    pytest.importorskip("redis")
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        (found,) = store.check({"OTEL_RATELIMIT_STORE": f"redis://127.0.0.1:{port}/0?prefix=shop"})
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert found.status == "ok", found
+    assert "answers after" in found.text
+
+
+def test_stores_that_are_not_asked() -> None:
+    """This process's own memory."""
+    assert [check.status for check in store.check({})] == ["ok"]
+
+
+def findings(**variables: str) -> list[Check]:
+    return list(environment.check(variables))
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "text", "advice"),
+    [
+        ({"OTEL_RATELIMIT_MAX_WIAT": "3"}, "failure", "no setting", "OTEL_RATELIMIT_MAX_WAIT"),
+        ({"OTEL_RATELIMIT_BUFFER": "fast"}, "failure", "OTEL_RATELIMIT_BUFFER must be", "default"),
+        ({"OTEL_RATELIMIT_MODE": "off"}, "warning", "nothing waits", ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPONT": "http://x"}, "warning", "not known", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "failure", "has no scheme", "http://"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, "failure", "port 4317 is for grpc", "4318"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "failure", "4318 is", "4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/v1/traces"}, "failure", "the path is appended", "leave out"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318"}, "failure", "used as it is", "/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:port"}, "failure", "the port is no number", ""),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http"}, "failure", "is no protocol", "http/protobuf"),
+        ({"OTEL_SDK_DISABLED": "TRUE"}, "warning", "no span", ""),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "warning", "no trace is kept", ""),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "note", "no traces", ""),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "warning", "the service has no name", "OTEL_SERVICE_NAME"),
+        ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "a,openai_ratelimit"}, "warning", "keeps opentelemetry-instrument", ""),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(variables: dict[str, str], status: str, text: str, advice: str) -> None:
+    """One row for each mistake: how bad, what it is, what helps."""
+    (check,) = (check for check in findings(**variables) if text in check.text)
+    assert check.status == status
+    assert advice in check.advice
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_RATELIMIT_MAX_WAIT": "30", "OTEL_RATELIMIT_MODE": "observe"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/", "OTEL_SERVICE_NAME": "shop"},
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otel.example.com/prefix",
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=shop",
+        },
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_SERVICE_NAME": "shop",
+        },
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces", "OTEL_SERVICE_NAME": "shop"},
+        {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_PYTHON_LOG_LEVEL": "info"},
+    ],
+)
+def test_what_is_right_is_not_complained_of(variables: dict[str, str]) -> None:
+    """No false alarm."""
+    assert [check for check in findings(**variables) if check.status in ("warning", "failure")] == []
+
+
+def test_an_unsupported_version_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too old, absent, and half an upgrade of OpenTelemetry, each with the command that mends it."""
+    real = versions._installed
+    pretended = {"openai": "1.50.0", "wrapt": None, "opentelemetry-api": "1.30.0"}
+    monkeypatch.setattr(versions, "_installed", lambda name: pretended.get(name, real(name)))
+    failures = [check for check in versions.check() if check.status == "failure"]
+    said = [(check.text, check.advice) for check in failures]
+    assert any(text == "openai 1.50.0 is not supported" and "pip install 'openai" in advice for text, advice in said)
+    assert any(text == "wrapt is not installed" for text, _ in said)
+    assert any(text.startswith("opentelemetry-sdk ") and "but 1.30.0 is installed" in text for text, _ in said)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:pass@host:6379/0?ssl_password=x", "redis://***@host:6379/0"),
+        ("http://host:4318", "http://host:4318"),
+        ("http://[::1", "(no URL)"),
+    ],
+)
+def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
+    """User, password and query stay out."""
+    assert without_secret(url) == shown
