@@ -88,7 +88,7 @@ def test_at_every_await(backend: str, instrumented: Instrumented) -> None:
 
     async def main() -> None:
         count, _ = await one(None)
-        assert count > 12
+        assert count >= 8  # awaits of a throttled call, ours and the SDK's
         cancelled = 0
         for step in range(count):
             _, caught = await one(step)
