@@ -26,7 +26,7 @@ def retry_counts(server: ThrottlingServer) -> list[str | None]:
 def test_a_429_with_a_delay_in_its_message_and_then_a_200(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented
 ) -> None:
-    """The issue's own example: 564 ms, one throttle, one wait, one retry, and the server counted one 429."""
+    """The best known example: 564 ms, one throttle, one wait, one retry, and the server counted one 429."""
     probe = instrumented()
     caller(server, chat)  # the SDK imports some of itself at the first call
     server.script([throttle_reply(delay=0.564)])
