@@ -46,6 +46,12 @@ def port() -> Iterator[int]:
         thread.join()
 
 
+def options_for(port: int) -> dict[str, Any]:
+    """Of a client. Older SDKs make every WebSocket address a wss one, unless it is given by itself."""
+    address = f"127.0.0.1:{port}/v1"
+    return {"base_url": f"http://{address}", "websocket_base_url": f"ws://{address}", "api_key": "test"}
+
+
 @pytest.mark.feature("realtime: rate_limits.updated feeds the ledger and the gauges")
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("way", ["with", "enter"])
@@ -55,7 +61,7 @@ def test_rate_limits_updated_feeds_the_gauges(
 ) -> None:
     """However the connection is opened; the events come as the SDK made them, and no span comes of it."""
     probe = instrumented()
-    options: dict[str, Any] = {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": "test"}
+    options = options_for(port)
 
     def connect(client: Any) -> Any:
         realtime = client.realtime if hasattr(client, "realtime") else client.beta.realtime
@@ -101,7 +107,7 @@ def test_a_passive_hook_learns_nothing(port: int, instrumented: Instrumented) ->
     """After ``uninstrument`` the SDK alone has the connection."""
     probe = instrumented()
     otel_ratelimit.uninstrument()
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="test") as client:
+    with openai.OpenAI(**options_for(port)) as client:
         realtime: Any = client.realtime if hasattr(client, "realtime") else client.beta.realtime
         with realtime.connect(model="gpt-realtime") as connection:
             connection.send({"type": "response.create"})
