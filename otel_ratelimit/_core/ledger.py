@@ -3,8 +3,8 @@
 Owns level, refill, size and window of one limit and how they are corrected by what the server says. Knows no queue, no
 priorities and no other limit; time is an argument everywhere.
 
-The model is the one that OpenAI's own numbers fit to the millisecond (SERVERS.md): a bucket that holds ``limit`` and is
-refilled continuously at ``limit / window``. Four rules carry the rest.
+The model is the one that OpenAI's own numbers fit to the millisecond (all 23 of 23 messages seen): a bucket that holds ``limit`` and is
+refilled continuously at ``limit / window``. Five rules carry the rest.
 
 *Anchors.* Every word of the server is about the moment at which *that* request arrived, and comes back when its answer
 does, seconds later and out of order. So a ledger keeps one anchor: what the server said at the send of the latest-sent
@@ -14,6 +14,9 @@ time.
 
 *Drain.* What the level loses between two anchors beyond our own calls is others' use of the same key. It is taken off
 the refill rate as long as it lasts, so the prediction stays right between answers as well.
+
+*Depth.* What it holds when full may be less than its limit. A header tells units left and seconds until full; two of them
+tell the refill rate and so the window, and what it holds (:func:`slope_of`, :func:`shallow_of`).
 
 *Margin.* A call is let go while the ledger expects at least ``margin`` to be left; margin is the worst by which such a
 prediction was wrong lately, slowly fading. It delays the whole run once, by margin / rate, while each refusal that

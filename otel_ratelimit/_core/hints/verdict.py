@@ -1,7 +1,7 @@
 """Whether a response is a throttle at all, and whether waiting can help.
 
 Owns the codes and phrases of quota, billing, load and rate limits. `code` is read before `type`, because one type
-covers both kinds at OpenAI (SERVERS.md). Texts come in split into words (``kinds.words_of``: punctuation inside
+covers both kinds at OpenAI (its error codes guide). Texts come in split into words (``kinds.words_of``: punctuation inside
 words is a blank, the end of a sentence two), codes joined by "_".
 """
 
@@ -18,7 +18,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 _FINAL_CODES = re.compile(
     r"^(?:"
-    # OpenAI (SERVERS.md)
+    # OpenAI (error codes guide)
     r"credit_balance_exhausted|(?:organization|project)_spend_limit_exceeded|organization_usage_limit_exceeded"
     r"|billing_not_active|billing_hard_limit_reached|access_terminated|usage_not_included|account_deactivated"
     # money and credits elsewhere
@@ -163,7 +163,7 @@ def is_billing(evidence: Evidence) -> bool:
 def _quota_means_rate(evidence: Evidence) -> bool:
     """Whether "quota" stands for a per-minute limit here: Google, Azure, DashScope and gateways say it so.
 
-    OpenAI does not, and a Retry-After does not change that (SERVERS.md).
+    OpenAI does not, and a Retry-After does not change that (its error codes guide).
     """
     if _OPENAI_LINK in evidence.words:
         return False

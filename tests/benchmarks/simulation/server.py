@@ -179,7 +179,7 @@ class Server:
         if self.dialect.headers == "none":
             return ()
         requests = self.requests
-        # A limit that is enforced over a second still shows itself as the minute's (SERVERS.md).
+        # A limit that is enforced over a second still shows itself as the minute's, as OpenAI's documentation warns.
         shown = self.dialect.headers
         own = self.limits.burst == 60.0 or shown == "bucket"
         tokens = self.day if shown == "day" else self.tokens if own else self.minute
