@@ -3,8 +3,8 @@
 Owns level, refill, size and window of one limit and how they are corrected by what the server says. Knows no queue, no
 priorities and no other limit; time is an argument everywhere.
 
-The model is the one that OpenAI's own numbers fit to the millisecond (all 23 of 23 messages seen): a bucket that holds ``limit`` and is
-refilled continuously at ``limit / window``. Five rules carry the rest.
+The model is the one that OpenAI's own numbers fit to the millisecond (in 23 of 23 messages seen): a bucket that holds
+``limit`` and is refilled continuously at ``limit / window``. Five rules carry the rest.
 
 *Anchors.* Every word of the server is about the moment at which *that* request arrived, and comes back when its answer
 does, seconds later and out of order. So a ledger keeps one anchor: what the server said at the send of the latest-sent
