@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,7 +75,8 @@ def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:
                 return contain(fault, *args)
 
         guards: dict[int, Callable[..., Any]] = {1: of_one, 2: of_two, 3: of_three}
-        guarded: Any = guards.get(function.__code__.co_argcount, of_any)
+        plain = isinstance(function, FunctionType)  # a bound method counts its `self` as well
+        guarded: Any = guards.get(function.__code__.co_argcount, of_any) if plain else of_any
         guarded.__name__ = getattr(function, "__name__", place)
         guarded.__doc__ = function.__doc__
         guarded.__module__ = function.__module__

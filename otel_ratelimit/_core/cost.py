@@ -66,14 +66,14 @@ class Cost(NamedTuple):
 NOTHING_KNOWN: Final = Cost()
 
 
-def estimate(path: str, body: Mapping[str, Any] | None) -> Cost:
+def estimate(path: str, body: object) -> Cost:
     """Estimate the cost of a request from its body, in time linear in the prompt. Never raises.
 
     Args:
         path: the request's path; images and audio are charged by the request, not by their text.
-        body: the decoded JSON body in OpenAI's wire format, None where there is none or it cannot be read.
+        body: the decoded JSON body in OpenAI's wire format; what is no mapping tells nothing.
     """
-    if not body:
+    if type(body) is not dict and not isinstance(body, Mapping):
         return NOTHING_KNOWN
     try:
         characters = 0.0

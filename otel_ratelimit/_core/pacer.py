@@ -42,6 +42,10 @@ MODEST_RATE: Final = 2.0
 """Calls a second: where next to nothing was sent, what was measured says nothing, and the first pace is no slower than this
 or than the server's own hint (so that a lone call that was told 564 ms is back after 564 ms)."""
 
+LONE_PATIENCE: Final = 10.0
+"""Times the server's own hint that a call which is alone is held for at most: it storms nothing, and one that is refused
+whatever its pace must not be held for longer and longer."""
+
 LEAST_RATE: Final = 1.0 / 300
 """Calls a second. Every wait stays finite: nobody asks less often than once in five minutes because of this gate."""
 
@@ -121,6 +125,8 @@ class Pacer:
         self._at = sent_at
         if alone:
             # It storms nothing: when its own hint or backoff is over, one call may go.
+            if until > now:
+                self.rate = max(self.rate, min(1.0 / (LONE_PATIENCE * (until - now)), MODEST_RATE))
             self._level = 1.0 - self.rate * (until - now)
             self._at = now
         self._burst = max(1.0, self.rate * max(BURST_TIME, until - now))

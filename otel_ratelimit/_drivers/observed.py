@@ -43,7 +43,7 @@ class ObservedSession(Session):
     def takes_over(self, response: Any) -> bool:
         """Nothing; but a throttle that the SDK's loop is about to deal with is noted."""
         failure = openai_sdk.failure_of_response(response)
-        throttle = self._throttle_in(failure)
+        throttle = failure.throttle()
         if throttle is not None:
             now = self.runtime.clock.monotonic()
             self._throttled(throttle, failure, now)

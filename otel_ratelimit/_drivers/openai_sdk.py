@@ -17,6 +17,8 @@ from openai._streaming import AsyncStream, Stream
 
 from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
+from otel_ratelimit._core.hints import parse_throttle
+from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
@@ -79,6 +81,10 @@ class Failure:
     headers: Mapping[str, str]
     body: bytes | None
     response: Any
+
+    def throttle(self) -> Throttle | None:
+        """The throttle that it is, if it is one."""
+        return None if self.status is None else parse_throttle(self.status, self.headers, self.body)
 
 
 def read_failure(error: Exception) -> Failure:
@@ -220,6 +226,15 @@ def resend_options(client: Any, options: Any, failed: Any, *, max_retries: int, 
     return again
 
 
+def with_options(
+    arguments: tuple[Any, ...], keywords: Mapping[str, Any], options: Any
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The arguments of ``request`` with other options."""
+    if "options" in keywords:
+        return arguments, {**keywords, "options": options}
+    return (arguments[0], options, *arguments[2:]), keywords
+
+
 def number_attempt(options: Any, resends: int) -> None:
     """The same for an attempt of the SDK's own loop within a resend, where it counts from 0 again. Changes the options."""
     options.headers[_RETRY_COUNT] = str(resends)
@@ -236,8 +251,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 def cost_of(options: Any) -> Cost:
     """What the request is expected to take of the limits, from its JSON body."""
-    body = options.json_data
-    return estimate(options.url, body if type(body) is dict or isinstance(body, Mapping) else None)
+    return estimate(options.url, options.json_data)
 
 
 def used_tokens(result: Any) -> float | None:

@@ -30,7 +30,6 @@ from otel_ratelimit._core.events import (
     Verdict,
     Woken,
 )
-from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.hints.limits import LimitReading, Readings, read_limits
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
@@ -54,13 +53,12 @@ _ADMITTED: Final = Admitted()
 class Session:
     """One call of ``request``."""
 
-    # What an undisturbed call never touches stays here, on the class; the first disturbance makes it the call's own.
+    # What an undisturbed call never touches stays here, on the class; the first disturbance makes it the call's own. (What it
+    # does look at is set by ``__init__``: the interpreter is slower to find it on the class.)
     _core: Generator[Command, Any, Verdict] | None = None
-    _trace: CallTrace | None = None
     _response: Any = None
     _failure: Failure | None = None
     _observed: object = None
-    _cost: Cost | None = None
     _resends = 0  # by us, and by the SDK's own loop
     _sdk_retries = 0
     _numbered = False  # whether the present attempt carries a number of ours
@@ -81,6 +79,8 @@ class Session:
         self.subject = known.subject
         self.place = Place(runtime.store, known.line, policy.pacing and policy.mode == "wait")
         self._replay = capture(options)
+        self._cost: Cost | None = None
+        self._trace: CallTrace | None = None
         self.began = self._attempt_began = runtime.clock.monotonic()
 
     @property
@@ -93,7 +93,8 @@ class Session:
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        answer = self._reserve(None, self.began)
+        cost = self._cost = openai_sdk.cost_of(self.options)
+        answer = self.place.reserve(cost, block_priority.get() or self.policy.priority, None, self.began)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
@@ -109,16 +110,14 @@ class Session:
             resends=self._resends,
         )
         self._numbered = options.headers is not self.options.headers
-        if "options" in keywords:
-            return arguments, {**keywords, "options": options}
-        return (arguments[0], options, *arguments[2:]), keywords
+        return openai_sdk.with_options(arguments, keywords, options)
 
     @_guard.contained("failed", lambda self, error: self._as_the_sdk_would(error))
     def failed(self, error: Exception) -> Step:
         """The attempt ended with an exception of the SDK (or of the caller's own hooks in it)."""
         now = self.runtime.clock.monotonic()
         failure = self._failure = openai_sdk.read_failure(error)
-        throttle = self._throttle_in(failure)
+        throttle = failure.throttle()
         self._attempt_ended(now, failure.status, failure.error_type)
         if throttle is not None and failure.response is not self._observed:
             self._throttled(throttle, failure, now)
@@ -133,8 +132,9 @@ class Session:
         else:
             self.place.settle(now, succeeded=False)
         kind = None if throttle is not None else failure.kind
-        # Positions are restored only where another attempt is possible at all.
-        may_resend = (throttle is not None or kind is not None) and self.max_retries > 0
+        may_resend = (
+            throttle is not None or kind is not None
+        ) and self.max_retries > 0  # else positions stay as they are
         outcome = Outcome(
             at=now,
             throttle=throttle,
@@ -152,11 +152,12 @@ class Session:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
         self._answered_well(now, result)
-        if self._trace is not None:
-            self._end(now, "recovered", None, None)
-        else:
+        if self._trace is None:
             self.ended = True
             self._end_undisturbed(now)
+        else:
+            self._attempt_ended(now, self._status(), None)
+            self._end(now, "recovered", None, None)
         self.released = True
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -246,8 +247,8 @@ class Session:
             return True
         if status < 500 and status not in openai_sdk.SDK_RETRIED:
             return False
-        body = openai_sdk.body_of(response)
-        return body is not None and parse_throttle(status, response.headers, body) is not None
+        failure = openai_sdk.failure_of_response(response)
+        return failure.body is not None and failure.throttle() is not None
 
     @_guard.contained("backoff", lambda _self, _response: None)
     def backoff_began(self, response: Any) -> None:
@@ -335,11 +336,6 @@ class Session:
         priority = block_priority.get() or self.policy.priority
         return self.place.reserve(cost, priority, not_before, now)
 
-    def _throttle_in(self, failure: Failure) -> Throttle | None:
-        if failure.status is None:
-            return None
-        return parse_throttle(failure.status, failure.headers, failure.body)
-
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
         self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
@@ -360,8 +356,9 @@ class Session:
         if not self.place.settle_calmly(now):
             readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
             self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
-        if self._trace is not None:
-            self._attempt_ended(now, None if response is None else response.status_code, None)
+
+    def _status(self) -> int | None:
+        return None if self._response is None else int(self._response.status_code)
 
     @_guard.contained("telemetry", lambda _self, _now: None)
     def _end_undisturbed(self, now: float) -> None:

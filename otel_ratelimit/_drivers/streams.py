@@ -65,7 +65,9 @@ class StreamSession(Session):
     def succeeded(self, result: Any) -> None:
         """The answer's head is here. A call that was reopened goes on until its stream has content."""
         if self._reopened:
-            self._answered_well(self.runtime.clock.monotonic(), result)
+            now = self.runtime.clock.monotonic()
+            self._answered_well(now, result)
+            self._attempt_ended(now, self._status(), None)
         else:
             super().succeeded(result)
         self._handed_over = True

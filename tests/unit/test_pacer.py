@@ -43,6 +43,21 @@ def test_a_lone_call_is_held_no_longer_than_its_own_hint() -> None:
     assert pacer.ready(5.06, 1.0) == pytest.approx(5.624)
 
 
+def test_a_lone_caller_is_never_held_for_longer_and_longer() -> None:
+    """Each of its calls is refused once, whatever its pace, and told 50 ms: the next waits for ten times that at most."""
+    pacer = Pacer()
+    now = 0.0
+    for sent in range(1, 200, 2):
+        refuse(pacer, now, sent, before=sent - 1, until=now + 0.11)
+        now += 0.11
+        pacer.take(now, 1.0)
+        pacer.passed(sent + 1, now, waiting=False)
+        went = pacer.ready(now, 1.0)
+        assert went - now <= 0.5 + 1e-9
+        now = went
+        pacer.take(now, 1.0)
+
+
 def test_refusals_far_apart_measure_the_rate() -> None:
     """99.5 calls passed in 50 s between two refusals: two a second, whatever it was before (but no more than 5 % less)."""
     pacer = Pacer()
