@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 
 import otel_ratelimit
 from otel_ratelimit import Policy
@@ -48,9 +47,10 @@ class Stage:
         assert self.probe.total("otel_ratelimit.throttles") == 1
 
     def refused(self, call: Callable[[], Any], error: type[BaseException], requests: int) -> None:
-        """A throttle that no wait helps (its delay is beyond the budget) comes up after so many requests; each of them is a call that
-        gave up at once."""
-        reply = Reply(status=429, json={"error": {"message": "Rate limit reached. Please try again in 6m0s.", "type": "tokens"}})
+        """A throttle whose delay is beyond the budget comes up after so many requests; each is a call that gave up at once."""
+        reply = Reply(
+            status=429, json={"error": {"message": "Rate limit reached. Please try again in 6m0s.", "type": "tokens"}}
+        )
         self.server.script([reply] * 20)
         with pytest.raises(error):
             call()
@@ -65,7 +65,11 @@ class Stage:
         assert call() == TEXT
         assert self.server.counts.requests == times + 1
         assert self.server.counts.throttled == times
-        assert {word: self.probe.names()[word] for word in OURS} == {"rate_limited": 1, "throttle": times, "retry": times}
+        assert {word: self.probe.names()[word] for word in OURS} == {
+            "rate_limited": 1,
+            "throttle": times,
+            "retry": times,
+        }
 
 
 @pytest.fixture

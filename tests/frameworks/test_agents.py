@@ -98,4 +98,3 @@ def test_its_own_retries_do_not_multiply_with_ours(stage: Stage, policy: str) ->
 def test_what_no_wait_helps_comes_up_at_once(stage: Stage) -> None:
     """One request."""
     stage.refused(lambda: run(stage, "responses"), openai.RateLimitError, requests=1)
-

@@ -13,9 +13,8 @@ from tests.frameworks.conftest import Stage
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="pydantic-ai-slim is not installed: uv sync --group frameworks")
 models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai-slim is installed without openai")
-
-from pydantic_ai.models.instrumented import InstrumentationSettings  # noqa: E402
-from pydantic_ai.providers.openai import OpenAIProvider  # noqa: E402
+instrumented = pytest.importorskip("pydantic_ai.models.instrumented")
+providers = pytest.importorskip("pydantic_ai.providers.openai")
 
 APIS = ["chat", "responses"]
 SPANS = ("invoke_agent", "chat")
@@ -23,8 +22,8 @@ SPANS = ("invoke_agent", "chat")
 
 def agent(stage: Stage, client: openai.AsyncOpenAI, api: str, **options: Any) -> Any:
     made = models.OpenAIResponsesModel if api == "responses" else models.OpenAIChatModel
-    agent = pydantic_ai.Agent(made("gpt-4o", provider=OpenAIProvider(openai_client=client)), **options)
-    agent.instrument = InstrumentationSettings(
+    agent = pydantic_ai.Agent(made("gpt-4o", provider=providers.OpenAIProvider(openai_client=client)), **options)
+    agent.instrument = instrumented.InstrumentationSettings(
         tracer_provider=stage.probe.tracer_provider, meter_provider=stage.probe.meter_provider
     )
     return agent

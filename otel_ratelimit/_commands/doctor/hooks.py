@@ -90,10 +90,13 @@ def _neighbours() -> Iterator[Check]:
 
 def _way() -> Iterator[str]:
     """Whose wrappers a call meets, outermost first."""
+    replaced = "request" in vars(import_module("openai").OpenAI)  # by a neighbour, instead of the inherited one
     for module, owner, name in (*_PLACES, (_http_library(), "HTTPTransport", "handle_request")):
         try:
             method = vars(getattr(import_module(module), owner)).get(name)
         except (ImportError, AttributeError):
+            continue
+        if replaced and owner == "SyncAPIClient":
             continue
         for wrapper in _wrappers(method):
             yield f"{wrapper} ({owner}.{name})"
