@@ -38,24 +38,48 @@ def report(place: str, fault: Exception) -> None:
 def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:
     """Decorate a function of ours: on a fault, report it and return ``fallback(*args)`` instead.
 
-    Positional arguments only: keywords would cost a dictionary at each call, and several of these stand in every call's way.
+    Positional arguments only, and those of the usual numbers spelled out: a tuple or a dictionary of them would cost more than
+    the guard itself, and several of these stand in every call's way.
     """
 
+    def contain(fault: Exception, *args: Any) -> Any:
+        if raise_faults:
+            raise fault
+        report(place, fault)
+        return fallback(*args)
+
     def decorate(function: F) -> F:
-        def guarded(*args: Any) -> Any:
+        def of_one(one: Any) -> Any:
+            try:
+                return function(one)
+            except Exception as fault:
+                return contain(fault, one)
+
+        def of_two(one: Any, two: Any) -> Any:
+            try:
+                return function(one, two)
+            except Exception as fault:
+                return contain(fault, one, two)
+
+        def of_three(one: Any, two: Any, three: Any) -> Any:
+            try:
+                return function(one, two, three)
+            except Exception as fault:
+                return contain(fault, one, two, three)
+
+        def of_any(*args: Any) -> Any:
             try:
                 return function(*args)
             except Exception as fault:
-                if raise_faults:
-                    raise
-                report(place, fault)
-                return fallback(*args)
+                return contain(fault, *args)
 
+        guards: dict[int, Callable[..., Any]] = {1: of_one, 2: of_two, 3: of_three}
+        guarded: Any = guards.get(function.__code__.co_argcount, of_any)
         guarded.__name__ = getattr(function, "__name__", place)
         guarded.__doc__ = function.__doc__
         guarded.__module__ = function.__module__
-        guarded.place = place  # type: ignore[attr-defined]  # these two are for fault injection in our tests
-        guarded.fallback = fallback  # type: ignore[attr-defined]
+        guarded.place = place  # these two are for fault injection in our tests
+        guarded.fallback = fallback
         return cast(F, guarded)
 
     return decorate

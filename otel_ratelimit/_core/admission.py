@@ -142,6 +142,16 @@ class Admission:
         ticket.collected = True
         return None
 
+    def settle_calmly(self, ticket: Ticket, now: float) -> bool:
+        """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and
+        headers were looked at just now. False: it may be so or not, nothing was done, call :meth:`settle`."""
+        limits = self._limits
+        if ticket.state != IN_FLIGHT or self._queue.size or not limits.looked_at_just_now(ticket, now):
+            return False
+        ticket.state = SETTLED
+        limits.gates.in_flight -= 1
+        return True
+
     def settle(
         self,
         ticket: Ticket,
@@ -243,6 +253,11 @@ class Admission:
             level = ledger.level(now, limits.spent[entry.unit], limits.gates.sent)
             found.append(Gauge(ledger.kind, ledger.scope, ledger.window, ledger.limit, max(level, 0.0)))
         return found
+
+    @property
+    def last_used(self) -> float:
+        """The latest moment that was handed in; minus infinity before the first."""
+        return self._now
 
     @property
     def waiting(self) -> int:

@@ -95,15 +95,22 @@ class Limits:
             return False
         cost = ticket.cost
         tokens = self.tariff.tokens(cost)
-        requests, spent_tokens, inputs, outputs = self.spent
-        requests += cost.requests
+        inputs, outputs, requests = cost
+        spent_requests, spent_tokens, spent_inputs, spent_outputs = self.spent
+        spent_requests += requests
         spent_tokens += tokens
-        inputs += cost.input
-        outputs += cost.output
-        if requests > calm[0] or spent_tokens > calm[1] or inputs > calm[2] or outputs > calm[3]:
+        spent_inputs += inputs
+        spent_outputs += outputs
+        most_requests, most_tokens, most_inputs, most_outputs = calm
+        if (
+            spent_requests > most_requests
+            or spent_tokens > most_tokens
+            or spent_inputs > most_inputs
+            or spent_outputs > most_outputs
+        ):
             return False
-        self.spent = ticket.spent = (requests, spent_tokens, inputs, outputs)
-        ticket.needs = (cost.requests, tokens, cost.input, cost.output)
+        self.spent = ticket.spent = (spent_requests, spent_tokens, spent_inputs, spent_outputs)
+        ticket.needs = (requests, tokens, inputs, outputs)
         ticket.sent = self.gates.count(now)
         ticket.sent_at = self._last_at = now
         ticket.levels = None
@@ -206,14 +213,16 @@ class Limits:
 
     # --- what answers teach -------------------------------------------------------------------------------------------
 
-    def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
-        """Whether a success need not be looked at: it left when all was calm, and its headers show that all is.
+    def looked_at_just_now(self, ticket: Ticket, now: float) -> bool:
+        """Whether headers need no look: the call left when all was calm, and what is above half of a limit now is not used up
+        by others before the next look, a few times a second."""
+        return ticket.levels is None and self.calm is not NOBODY and 0.0 <= now - self._looked_at < LOOK_AGAIN
 
-        Headers are looked at a few times a second: what is above half now is not used up by others before the next look.
-        """
+    def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
+        """Whether a success teaches nothing: it left when all was calm, and its headers show that all is."""
         if ticket.levels is not None or self.calm is NOBODY:
             return False
-        if 0.0 <= now - self._looked_at < LOOK_AGAIN:
+        if self.looked_at_just_now(ticket, now):
             return True
         self._looked_at = now
         slots = self.book.slots

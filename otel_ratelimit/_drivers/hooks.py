@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import wrapt
 
@@ -24,6 +24,13 @@ from otel_ratelimit._drivers.session import Session
 Wrapped = Callable[..., Any]
 Arguments = tuple[Any, ...]
 Keywords = Mapping[str, Any]
+
+
+_SESSIONS: Final[Mapping[str, tuple[type[Session], type[streams.StreamSession]]]] = {
+    "wait": (Session, streams.StreamSession),
+    "observe": (ObservedSession, ObservedStreamSession),
+}
+"""For each ``Policy.mode`` but ``off``: what carries a call, and one that opens a stream."""
 
 
 class UnsupportedSDKError(RuntimeError):
@@ -98,7 +105,7 @@ class Hooks:
 
     @_guard.contained("join", lambda _self, _client: None)
     def _passed_by(self, client: Any) -> None:
-        """A request is made in no call of ours: if somebody took us out of the way, be back in it from the next call on."""
+        """An answer came in no call of ours: if somebody took us out of the way, be back in it from the next call on."""
         heir = next(heir for heir in type(client).__mro__ if "request" in heir.__dict__)
         for owner in openai_sdk.CLIENTS:
             if issubclass(heir, owner):
@@ -112,7 +119,6 @@ class Hooks:
             "_process_response": self._process_response,
             "_sleep_for_retry": self._sleep_for_retry_async if asynchronous else self._sleep_for_retry,
             "_should_retry": self._should_retry,
-            "_build_request": self._build_request,
             "__stream__": self._stream_async if asynchronous else self._stream,
         }[name]
 
@@ -133,15 +139,15 @@ class Hooks:
         if runtime is None:
             return None
         policy = block_policy.get() or runtime.policy
-        if policy.mode == "off":
+        sessions = _SESSIONS.get(policy.mode)
+        if sessions is None:
             return None
         if runtime.on_first_call is not None:
             runtime.first_call()
         options = args[1] if len(args) > 1 else kwargs["options"]
-        if openai_sdk.asks_for_stream(options, kwargs):
-            streamed = ObservedStreamSession if policy.mode == "observe" else streams.StreamSession
-            return streamed(runtime, policy, client, options, (wrapped, args, kwargs))
-        return (ObservedSession if policy.mode == "observe" else Session)(runtime, policy, client, options)
+        if kwargs.get("stream") and openai_sdk.may_be_opened_again(options):
+            return sessions[1](runtime, policy, client, options, (wrapped, args, kwargs))
+        return sessions[0](runtime, policy, client, options)
 
     # --- streams, which are read after a call's end ----------------------------------------------------------------------
 
@@ -164,27 +170,19 @@ class Hooks:
 
     # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 
-    def _build_request(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
-        session = current.get()
-        if session is not None and session.client is instance:
-            options = args[0] if args else kwargs["options"]
-            kwargs["retries_taken"] = session.attempt_began(kwargs.get("retries_taken", 0), options)
-        elif self.runtime is not None:
-            self._passed_by(instance)
-        return wrapped(*args, **kwargs)
-
     def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
         if session is not None and session.client is instance:
-            response = kwargs["response"]
-            kwargs["retries_taken"] = session.answered(response, kwargs.get("retries_taken", 0))
-            if isinstance(session, streams.StreamSession):
-                session.attach(response)
+            session.answered(kwargs)
+        elif self.runtime is not None:
+            self._passed_by(instance)
         return wrapped(*args, **kwargs)
 
     def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
         session = current.get()
         if session is None or session.client is not instance:
+            if self.runtime is not None:
+                self._passed_by(instance)
             return wrapped(*args, **kwargs)
         response = args[0] if args else kwargs["response"]
         return False if session.takes_over(response) else wrapped(*args, **kwargs)
@@ -195,7 +193,7 @@ class Hooks:
             return wrapped(*args, **kwargs)
         session.backoff_began(kwargs.get("response"))
         result = wrapped(*args, **kwargs)
-        session.backoff_ended()
+        session.backoff_ended(kwargs.get("options"))
         return result
 
     async def _sleep_for_retry_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -204,5 +202,5 @@ class Hooks:
             return await wrapped(*args, **kwargs)
         session.backoff_began(kwargs.get("response"))
         result = await wrapped(*args, **kwargs)
-        session.backoff_ended()
+        session.backoff_ended(kwargs.get("options"))
         return result

@@ -30,15 +30,14 @@ class ObservedSession(Session):
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """Send, at once."""
-        self._watch()
+        self._watch(self.began)
         return _SEND
 
-    @_guard.contained("attempt", lambda _self, retries_taken, _options: retries_taken)
-    def attempt_began(self, retries_taken: int, options: Any) -> int:
-        """The SDK builds a request, the first one or another of its own loop."""
-        if self._sends:
-            self._watch()
-        return super().attempt_began(retries_taken, options)
+    @_guard.contained("backoff", lambda _self, _options: None)
+    def backoff_ended(self, options: Any) -> None:
+        """The SDK's own loop sends again."""
+        self._watch(self.runtime.clock.monotonic())
+        super().backoff_ended(options)
 
     @_guard.contained("should_retry", lambda _self, _response: False)
     def takes_over(self, response: Any) -> bool:
@@ -63,8 +62,8 @@ class ObservedSession(Session):
         self._traced().foresee("throttled" if throttle.delay is not None else "backoff", foreseen)
         super()._throttled(throttle, failure, now)
 
-    def _watch(self) -> None:
-        self._reserve(None)
+    def _watch(self, now: float) -> None:
+        self._reserve(None, now)
         if self.place.held > 0:
             self._traced().foresee("admission", self.place.held)
 

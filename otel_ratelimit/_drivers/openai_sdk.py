@@ -29,7 +29,6 @@ SEAMS: Final[tuple[tuple[type, str], ...]] = (
     (SyncAPIClient, "_sleep_for_retry"),
     (AsyncAPIClient, "_sleep_for_retry"),
     (BaseClient, "_should_retry"),
-    (BaseClient, "_build_request"),
     (Stream, "__stream__"),
     (AsyncStream, "__stream__"),
 )
@@ -38,7 +37,7 @@ SEAMS: Final[tuple[tuple[type, str], ...]] = (
 ``request`` is the one way that every resource, Azure, raw and streaming responses, pagination and polling take. The
 others are the SDK's own retry loop, which goes on handling all failures but throttles: ``_should_retry`` says no to a
 throttle (so that it comes out of ``request`` as an exception, with its body read), ``_sleep_for_retry`` is observed,
-``_build_request`` numbers the attempt, ``_process_response`` is the only place where a success still has its headers.
+``_process_response`` is the only place where a success still has its headers. An undisturbed call meets two of them.
 ``__stream__`` makes the iterator of every parsed stream, also of one that ``parse()`` makes of a raw response later.
 """
 
@@ -62,6 +61,9 @@ _OPERATIONS: Final[Mapping[str, str]] = {
     "embeddings": "embeddings",
 }
 """Paths that the GenAI conventions have a name for; other paths are named by their fixed parts."""
+
+_RETRY_COUNT: Final = "x-stainless-retry-count"
+"""The header in which the SDK tells the server how often this request was sent before; it keeps one that it is given."""
 
 _SESSION: Final = "otel_ratelimit"
 """Key among a response's ``extensions``."""
@@ -122,10 +124,10 @@ def body_of(response: Any) -> bytes | None:
     return content if isinstance(content, bytes) else None
 
 
-def asks_for_stream(options: Any, keywords: Mapping[str, Any]) -> bool:
-    """Whether a call of ``request`` opens a stream that can be asked for again: what a GET resumes is over, and a run of the
+def may_be_opened_again(options: Any) -> bool:
+    """Whether the stream that a request asks for can be asked for again: what a GET resumes is over, and a run of the
     Assistants API has changed its thread."""
-    return bool(keywords.get("stream")) and options.method.lower() == "post" and "threads" not in options.url
+    return options.method.lower() == "post" and "threads" not in options.url
 
 
 def in_background(options: Any) -> bool:
@@ -198,13 +200,32 @@ def timeout_of(client: Any, options: Any) -> float | None:
     return read if isinstance(read, (int, float)) else None
 
 
-def resend_options(options: Any, *, max_retries: int, idempotency_key: str | None) -> Any:
-    """A copy of the options for sending again: what is left of the SDK's retries, and the key of the first attempt."""
+def resend_options(client: Any, options: Any, failed: Any, *, max_retries: int, resends: int) -> Any:
+    """A copy of the options for sending again.
+
+    Args:
+        client, options: of the call.
+        failed: the response to the attempt before, or the SDK's exception, which has its request as well; None for neither.
+        max_retries: what is left of the SDK's own retries.
+        resends: how often the call was sent again, this time included.
+    """
     again = copy.copy(options)
     again.max_retries = max_retries
-    if again.idempotency_key is None:
-        again.idempotency_key = idempotency_key
+    key = client._idempotency_header
+    request = getattr(failed, "request", None)
+    if key and again.idempotency_key is None and request is not None:
+        # Each call of ``request`` draws a key of its own, which it does not give away.
+        again.idempotency_key = request.headers.get(key)
+    headers = dict(options.headers) if isinstance(options.headers, Mapping) else {}
+    if not any(name.lower() == _RETRY_COUNT for name in headers):
+        headers[_RETRY_COUNT] = str(resends)
+        again.headers = headers
     return again
+
+
+def number_attempt(options: Any, resends: int) -> None:
+    """The same for an attempt of the SDK's own loop within a resend, where it counts from 0 again. Changes the options."""
+    options.headers[_RETRY_COUNT] = str(resends)
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -245,6 +266,15 @@ def payer_of(client: Any) -> Payer:
     provider = getattr(client, "_azure_ad_token_provider", None) or getattr(client, "_api_key_provider", None)
     credential = provider or getattr(client, "api_key", None)
     return credential, getattr(client, "organization", None), getattr(client, "project", None)
+
+
+def shown_by(client: Any) -> Payer:
+    """What of :func:`payer_of` can be had at a glance: while it is the same, so is the payer. (A token that is fetched anew is
+    another one; then the payer has the last word.)"""
+    try:
+        return client.api_key, client.organization, client.project
+    except AttributeError:  # a client of another kind
+        return payer_of(client)
 
 
 def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:

@@ -87,7 +87,7 @@ class RealtimeHooks:
             return
         client, model = known
         subject = runtime.known(client, SimpleNamespace(url="/realtime", json_data={"model": model}))
-        place = runtime.store.place(subject.account, subject.subject, paced=False)
+        place = runtime.store.place(subject.line, paced=False)
         now = runtime.clock.monotonic()
         place.reserve(NOTHING_KNOWN, "normal", None, now)
         place.settle(now, readings=read_update(event), succeeded=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import openai_sdk
-from otel_ratelimit._stores.memory import Account, MemoryStore
+from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
 
@@ -30,13 +30,14 @@ class Known:
     """What is worked out once for all requests of one client, path and model. Has no ``repr`` of its parts: ``payer`` is
     the client's own credential, kept beside the client's own reference to it, to notice when that changes."""
 
-    __slots__ = ("account", "base_url", "payer", "subject")
+    __slots__ = ("base_url", "line", "payer", "shown", "subject")
 
-    def __init__(self, base_url: object, payer: openai_sdk.Payer, subject: SubjectAttributes, account: Account) -> None:
-        self.base_url = base_url
-        self.payer = payer
+    def __init__(self, client: Any, subject: SubjectAttributes, line: Line) -> None:
+        self.base_url = client._base_url
+        self.payer = openai_sdk.payer_of(client)
+        self.shown = openai_sdk.shown_by(client)
         self.subject = subject
-        self.account = account
+        self.line = line
 
 
 class Runtime:
@@ -74,16 +75,21 @@ class Runtime:
         """What this request is about, and whose limit it counts against; worked out at first sight and reused."""
         body = options.json_data
         model = body.get("model") if type(body) is dict or isinstance(body, Mapping) else None
-        if not isinstance(model, str):
+        if type(model) is not str and not isinstance(model, str):
             model = None
         # By the URL object's identity, which is cheap (its hash is not), and kept alive beside its entry.
         base_url = client._base_url
-        payer = openai_sdk.payer_of(client)
         key = (id(base_url), options.url, model)
         known = self._seen.get(key)
-        if known is not None and known.base_url is base_url and known.payer == payer:
-            return known
-        known = Known(base_url, payer, self._subject(client, options), openai_sdk.account_of(client, model, self.store))
+        if known is not None and known.base_url is base_url and not known.line.dropped:
+            shown = openai_sdk.shown_by(client)
+            if known.shown == shown:
+                return known
+            if known.payer == openai_sdk.payer_of(client):
+                known.shown = shown
+                return known
+        subject = self._subject(client, options)
+        known = Known(client, subject, self.store.line(openai_sdk.account_of(client, model, self.store), subject))
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
         self._seen[key] = known

@@ -41,6 +41,7 @@ from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import capture
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_priority
+from otel_ratelimit._stores.memory import Place
 from otel_ratelimit._telemetry.trace import CallTrace
 
 Step = Sleep | Send | BackOff | Deliver | GiveUp
@@ -57,13 +58,12 @@ class Session:
     _core: Generator[Command, Any, Verdict] | None = None
     _trace: CallTrace | None = None
     _response: Any = None
-    _built: Any = None
     _failure: Failure | None = None
     _observed: object = None
-    _resending: Send | None = None
     _cost: Cost | None = None
-    _sends = 0
+    _resends = 0  # by us, and by the SDK's own loop
     _sdk_retries = 0
+    _numbered = False  # whether the present attempt carries a number of ours
     _backing_off = False
     _bypass = False
     _degraded = False
@@ -79,7 +79,7 @@ class Session:
         self.options = options
         known = runtime.known(client, options)
         self.subject = known.subject
-        self.place = runtime.store.place(known.account, known.subject, paced=policy.pacing and policy.mode == "wait")
+        self.place = Place(runtime.store, known.line, policy.pacing and policy.mode == "wait")
         self._replay = capture(options)
         self.began = self._attempt_began = runtime.clock.monotonic()
 
@@ -93,7 +93,7 @@ class Session:
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        answer = self._reserve(None)
+        answer = self._reserve(None, self.began)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
@@ -102,10 +102,13 @@ class Session:
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments of ``request`` for sending again."""
         options = openai_sdk.resend_options(
+            self.client,
             self.options,
+            self._failure.response if self._failure is not None else None,
             max_retries=max(0, self.max_retries - self._sdk_retries),
-            idempotency_key=getattr(self._built, "idempotency_key", None),
+            resends=self._resends,
         )
+        self._numbered = options.headers is not self.options.headers
         if "options" in keywords:
             return arguments, {**keywords, "options": options}
         return (arguments[0], options, *arguments[2:]), keywords
@@ -137,7 +140,7 @@ class Session:
             throttle=throttle,
             failure=kind,
             sdk_retries=kind is not None and self._sdk_would_retry(failure),
-            resent=self._sends > 1,
+            resent=self._resends > 0,
             allowed=self.max_retries > 0,
             refused=openai_sdk.refuses_retry(failure.headers),
             replayable=may_resend and self._replay.rewind(),
@@ -149,7 +152,11 @@ class Session:
         """The attempt returned; the call is over."""
         now = self.runtime.clock.monotonic()
         self._answered_well(now, result)
-        self._end(now, None if self._trace is None else "recovered", None, None)
+        if self._trace is not None:
+            self._end(now, "recovered", None, None)
+        else:
+            self.ended = True
+            self._end_undisturbed(now)
         self.released = True
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
@@ -196,7 +203,7 @@ class Session:
         outcome: CallOutcome = "not_retryable" if verdict.reason in ("quota", "request_too_large") else "gave_up"
         self._end(now, outcome, verdict.reason, error_type)
         if error is not None:
-            openai_sdk.add_note(error, note(verdict, self._sends))
+            openai_sdk.add_note(error, note(verdict, self._resends + 1))
 
     @_guard.contained("left", lambda _self: None)
     def left(self) -> None:
@@ -220,24 +227,13 @@ class Session:
 
     # --- what the hooks call --------------------------------------------------------------------------------------
 
-    @_guard.contained("attempt", lambda _self, retries_taken, _options: retries_taken)
-    def attempt_began(self, retries_taken: int, options: Any) -> int:
-        """The SDK builds a request. Returns how many were sent before it, over all its loops."""
-        self._attempt_began = now = self.runtime.clock.monotonic()
-        self.place.sent(now)
-        self._built = options
-        sent_before = self._sends
-        self._sends = sent_before + 1
-        return sent_before
-
-    @_guard.contained("response", lambda _self, _response, retries_taken: retries_taken)
-    def answered(self, response: Any, retries_taken: int) -> int:
-        """A success has its head. Returns how often the request was sent again."""
-        self._response = response
-        if self._trace is not None:
+    @_guard.contained("response", lambda _self, _keywords: None)
+    def answered(self, keywords: dict[str, Any]) -> None:
+        """A success has its head. Puts into the keywords of ``_process_response`` how often the request was sent again."""
+        response = self._response = keywords["response"]
+        if self._trace is not None:  # else nothing was sent again
             self._trace.retry_ended(response.status_code, None)
-        resends = self._sends - 1
-        return resends if resends > retries_taken else retries_taken
+            keywords["retries_taken"] = max(self._resends, keywords.get("retries_taken", 0))
 
     @_guard.contained("should_retry", lambda _self, _response: False)
     def takes_over(self, response: Any) -> bool:
@@ -266,15 +262,19 @@ class Session:
         cause = self._traced().last_throttle if response is not None and response is self._observed else None
         self._traced().wait_began("backoff", None, cause)
 
-    @_guard.contained("backoff", lambda _self: None)
-    def backoff_ended(self) -> None:
-        """The SDK's own loop sends again."""
-        self._traced().wait_ended(self.runtime.clock.monotonic() - self._wait_began)
+    @_guard.contained("backoff", lambda _self, _options: None)
+    def backoff_ended(self, options: Any) -> None:
+        """The SDK's own loop sends again, with a copy of these options."""
+        now = self.runtime.clock.monotonic()
+        self._traced().wait_ended(now - self._wait_began)
         if not self._backing_off:
+            self._sent_again(now)
+            if self._numbered:
+                openai_sdk.number_attempt(options, self._resends)
             failure = self._failure
             observed = failure is not None and failure.response is not None and failure.response is self._observed
             kind = "throttle" if observed else (failure.kind if failure is not None else None)
-            self._traced().retry_began(kind or "server_error", self._sends)
+            self._traced().retry_began(kind or "server_error", self._resends)
 
     def _as_the_sdk_would(self, error: Exception) -> Step:
         """After a fault of ours: the SDK alone would have slept and retried what its loop had left to us."""
@@ -295,7 +295,7 @@ class Session:
         try:
             command = core.send(event)
             while isinstance(command, Reserve):
-                command = core.send(self._reserve(command.not_before))
+                command = core.send(self._reserve(command.not_before, self.runtime.clock.monotonic()))
         except StopIteration as stop:
             verdict: Verdict = stop.value
             return verdict
@@ -303,12 +303,21 @@ class Session:
         if isinstance(command, Sleep):
             self._sleep_began = self.runtime.clock.monotonic()
         elif isinstance(command, Send):
+            now = self.runtime.clock.monotonic()
             if self._trace is not None:
-                self._trace.wait_ended(self.runtime.clock.monotonic() - self._wait_began)
-            if command.reason is not None:
-                self._resending = command
-                self._traced().retry_began(command.reason, self._sends)
+                self._trace.wait_ended(now - self._wait_began)
+            if command.reason is None:
+                self._attempt_began = now
+                self.place.sent(now)
+            else:
+                self._sent_again(now)
+                self._traced().retry_began(command.reason, self._resends)
         return command
+
+    def _sent_again(self, now: float) -> None:
+        self._attempt_began = now
+        self._resends += 1
+        self.place.sent(now)
 
     def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
         """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
@@ -319,12 +328,12 @@ class Session:
             core.send(_ADMITTED)  # the turn that it had at once
         return core
 
-    def _reserve(self, not_before: float | None) -> Admitted | NotBefore:
+    def _reserve(self, not_before: float | None, now: float) -> Admitted | NotBefore:
         cost = self._cost
         if cost is None:
             cost = self._cost = openai_sdk.cost_of(self.options)
         priority = block_priority.get() or self.policy.priority
-        return self.place.reserve(cost, priority, not_before, self.runtime.clock.monotonic())
+        return self.place.reserve(cost, priority, not_before, now)
 
     def _throttle_in(self, failure: Failure) -> Throttle | None:
         if failure.status is None:
@@ -348,10 +357,21 @@ class Session:
 
     def _answered_well(self, now: float, result: Any) -> None:
         response = self._response
+        if not self.place.settle_calmly(now):
+            readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
+            self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
+        if self._trace is not None:
+            self._attempt_ended(now, None if response is None else response.status_code, None)
+
+    @_guard.contained("telemetry", lambda _self, _now: None)
+    def _end_undisturbed(self, now: float) -> None:
+        instruments = self.runtime.instruments
+        subject = self.subject
+        response = self._response
         status = None if response is None else response.status_code
-        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
-        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
-        self._attempt_ended(now, status, None)
+        attributes = subject.served if status == 200 else subject.attempt(status, None)
+        instruments.attempt_duration.record(now - self._attempt_began, attributes)
+        instruments.call_duration.record(now - self.began, subject.base)
 
     @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:

@@ -52,10 +52,14 @@ class StreamSession(Session):
         """Whether a refusal inside of the stream can lead to another attempt at all; else nothing is held back."""
         return self.policy.mode == "wait" and self.max_retries > 0 and not openai_sdk.in_background(self.options)
 
-    @_guard.contained("stream", lambda _self, _response: None)
-    def attach(self, response: Any) -> None:
-        """Let the stream that is made of this response, now or later, find the call."""
-        openai_sdk.attach(response, self)
+    def answered(self, keywords: dict[str, Any]) -> None:
+        """The same; and lets the stream that is made of this response, now or later, find the call."""
+        super().answered(keywords)
+        self._attach(keywords)
+
+    @_guard.contained("stream", lambda _self, _keywords: None)
+    def _attach(self, keywords: dict[str, Any]) -> None:
+        openai_sdk.attach(keywords["response"], self)
 
     @_guard.contained("succeeded", lambda _self, _result: None)
     def succeeded(self, result: Any) -> None:
@@ -92,7 +96,7 @@ class StreamSession(Session):
         outcome = Outcome(
             at=now,
             throttle=throttle,
-            resent=self._sends > 1,
+            resent=self._resends > 0,
             allowed=allowed,
             replayable=allowed and not delivered and self._replay.rewind(),
             delivered=delivered,

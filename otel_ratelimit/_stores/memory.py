@@ -12,8 +12,8 @@ import os
 import secrets
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.admission import Admission
@@ -25,7 +25,7 @@ from otel_ratelimit._core.queue import IN_FLIGHT, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
 
 MAX_ACCOUNTS: Final = 1000
-"""Admissions kept. Beyond it the one that was used longest ago goes, if nobody waits in it."""
+"""Admissions kept. Beyond it those that were used longest ago go, a tenth of all, if nobody waits in them."""
 
 _ADMITTED: Final = Admitted()
 _NO_WAKES: Final[list[Callable[[], object]]] = []
@@ -40,6 +40,23 @@ class Account(NamedTuple):
     model: str | None
 
 
+class Line:
+    """The callers of one account.
+
+    Attributes:
+        admission: who of them may send when.
+        label: what the gauges of this account are shown under.
+        dropped: whether the store has forgotten it; a call that comes later asks for another.
+    """
+
+    __slots__ = ("admission", "dropped", "label")
+
+    def __init__(self, admission: Admission, label: Any) -> None:
+        self.admission = admission
+        self.label = label
+        self.dropped = False
+
+
 class MemoryStore:
     """The store of one process. All methods may be called from any thread.
 
@@ -50,7 +67,7 @@ class MemoryStore:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._lock = threading.Lock()
-        self._accounts: OrderedDict[Account, tuple[Admission, Any]] = OrderedDict()
+        self._lines: dict[Account, Line] = {}
         self._waiting: dict[Ticket, Place] = {}
         self._now = 0.0
         # A child has none of the parent's threads: nobody in its queues will ever come, and the lock may be held.
@@ -58,10 +75,19 @@ class MemoryStore:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
-    def place(self, account: Account, label: Any, *, paced: bool = True) -> Place:
-        """A place for one call. ``label`` is what the gauges of this account are shown under. A call that is not paced
-        waits for nobody; the ledgers only watch it."""
-        return Place(self, account, label, paced=paced)
+    def line(self, account: Account, label: Any) -> Line:
+        """The line of this account, to be kept until it is dropped; ``label`` counts where it is new."""
+        with self._lock:
+            line = self._lines.get(account)
+            if line is None:
+                if len(self._lines) >= MAX_ACCOUNTS:
+                    self._make_room()
+                line = self._lines[account] = Line(self._new_admission(account), label)
+            return line
+
+    def place(self, line: Line, *, paced: bool = True) -> Place:
+        """A place for one call. One that is not paced waits for nobody; the ledgers only watch it."""
+        return Place(self, line, paced)
 
     def payer(self, credential: object, *others: str) -> bytes:
         """Who pays, as an account names it: a keyed hash of the credential (or of whoever provides one) and what goes
@@ -82,7 +108,7 @@ class MemoryStore:
         """Label, kind, limit and what remains of it, for each limit that is known: of several of one kind, the tightest."""
         with self._lock:
             now = self._now
-            found = [(label, admission.gauges(now)) for admission, label in self._accounts.values()]
+            found = [(line.label, line.admission.gauges(now)) for line in self._lines.values()]
         for label, gauges in found:
             for kind in ("tokens", "requests"):
                 of_kind = [gauge for gauge in gauges if gauge.kind == kind]
@@ -92,24 +118,23 @@ class MemoryStore:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._accounts.clear()
+        for line in self._lines.values():
+            line.dropped = True
+        self._lines.clear()
         self._waiting.clear()
 
-    def _admission(self, account: Account, label: Any) -> Admission:
-        found = self._accounts.get(account)
-        if found is not None:
-            self._accounts.move_to_end(account)
-            return found[0]
-        while len(self._accounts) >= MAX_ACCOUNTS:
-            oldest = next(
-                (key for key, (one, _) in self._accounts.items() if not one.waiting and not one.in_flight), None
-            )
-            if oldest is None:
-                break
-            self._drop(self._accounts.pop(oldest)[0])
-        admission = self._new_admission(account)
-        self._accounts[account] = (admission, label)
-        return admission
+    def _make_room(self) -> None:
+        """Sorted once for many, so that a program of ever new accounts does not pay for it at each."""
+        idle = [
+            (line.admission.last_used, account)
+            for account, line in self._lines.items()
+            if not line.admission.waiting and not line.admission.in_flight
+        ]
+        idle.sort(key=itemgetter(0))
+        for _, account in idle[: MAX_ACCOUNTS // 10]:
+            line = self._lines.pop(account)
+            line.dropped = True
+            self._drop(line.admission)
 
     def _new_admission(self, _account: Account) -> Admission:
         return Admission(random=self._random)
@@ -138,37 +163,37 @@ class Place:
     """One call's place: waiting, in flight, answered, or given back. Used by one thread or task at a time; only ``wake``
     comes from others."""
 
-    _admission: Admission | None = None
     _ticket: Ticket | None = None
     _wake: Callable[[], object] | None = None
     _woken = False
     cause: Any = None
     """What the throttle that closed the gate was handed in with, also when that was another call's."""
 
-    def __init__(self, store: MemoryStore, account: Account, label: Any, *, paced: bool) -> None:
+    def __init__(self, store: MemoryStore, line: Line, paced: bool) -> None:
+        """
+        Args:
+            store, line: where.
+            paced: whether it waits for its turn; if not, the ledgers only watch it.
+        """
         self._store = store
+        self._admission = line.admission
         self._paced = paced
-        self._account = account
-        self._label = label
 
     def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
         """Take a place, come back to it, or ask again; the answer is the turn or a time."""
         if not self._paced:
             return self._watch(cost, priority, not_before, now)
         store = self._store
+        admission = self._admission
         with store._lock:
             store._now = now
             ticket = self._ticket
             if ticket is None:
-                admission = self._admission = store._admission(self._account, self._label)
                 ticket = self._ticket = admission.enter(now, cost, priority)
                 if ticket.state == IN_FLIGHT:
                     return _ADMITTED  # the hot path: nobody waits, every limit has room
-            else:
-                assert self._admission is not None
-                admission = self._admission
-                if ticket.state == SETTLED:
-                    admission.requeue(ticket, now, now if not_before is None else not_before)
+            elif ticket.state == SETTLED:
+                admission.requeue(ticket, now, now if not_before is None else not_before)
             at = admission.check(ticket, now)
             answer = _ADMITTED if at is None else NotBefore(now, at, admission.turn(ticket, now))
             if at is None:
@@ -186,8 +211,7 @@ class Place:
             return NotBefore(now, not_before, not_before)
         with self._store._lock:
             self._store._now = now
-            admission = self._admission = self._store._admission(self._account, self._label)
-            self._ticket, self.held = admission.watch(now, cost, priority)
+            self._ticket, self.held = self._admission.watch(now, cost, priority)
         return _ADMITTED
 
     def sent(self, now: float) -> None:
@@ -195,6 +219,14 @@ class Place:
         ticket = self._ticket
         if ticket is not None and ticket.state == IN_FLIGHT:
             ticket.sent_at = now  # only read by this call's own settle
+
+    def settle_calmly(self, now: float) -> bool:
+        """The attempt was answered well. True if that was all that it could teach; False: nothing was done, tell all."""
+        ticket = self._ticket
+        if ticket is None:
+            return True
+        with self._store._lock:
+            return self._admission.settle_calmly(ticket, now)
 
     def settle(
         self,
@@ -208,7 +240,7 @@ class Place:
         cause: object = None,
     ) -> None:
         """The attempt was answered: the ledgers learn, and whoever fits now is woken."""
-        if self._ticket is None or self._admission is None:
+        if self._ticket is None:
             return
         store = self._store
         with store._lock:
@@ -230,7 +262,7 @@ class Place:
     def leave(self, now: float) -> None:
         """Give back what is still held. Harmless when there is nothing."""
         ticket, self._ticket = self._ticket, None
-        if ticket is None or self._admission is None or ticket.state == SETTLED:
+        if ticket is None or ticket.state == SETTLED:
             return  # by far the usual end: answered, and holding nothing
         with self._store._lock:
             self._store._waiting.pop(ticket, None)
@@ -253,7 +285,6 @@ class Place:
             self._woken = False
 
     def _collect_wakes(self) -> list[Callable[[], object]]:
-        assert self._admission is not None
         return self._store._collect_wakes(self._admission, self)
 
 

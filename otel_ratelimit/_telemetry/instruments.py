@@ -53,7 +53,7 @@ class Subject:
 class SubjectAttributes:
     """The attribute sets of one subject, built once."""
 
-    __slots__ = ("_attempts", "_calls", "base", "span", "subject")
+    __slots__ = ("_attempts", "_calls", "base", "served", "span", "subject")
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -61,6 +61,7 @@ class SubjectAttributes:
         self.span: Final[Attributes] = {**self.base, names.PROVIDER: subject.provider}
         self._attempts: dict[tuple[int | None, str | None], Attributes] = {}
         self._calls: dict[str | None, Attributes] = {}
+        self.served: Final = self.attempt(200, None)
 
     def attempt(self, status: int | None, error_type: str | None) -> Attributes:
         key = (status, error_type)

@@ -256,7 +256,6 @@ def test_the_azure_client(caller: Caller, server: ThrottlingServer, instrumented
         "succeeded",
         "wait_began",
         "woke",
-        "attempt_began",
         "answered",
         "takes_over",
     ],
@@ -328,3 +327,24 @@ def test_an_sdk_that_has_lost_a_seam() -> None:
         for owner, name in openai_sdk.SEAMS
     ]
     assert run.stderr == ""
+
+
+def test_a_call_finds_another_line_where_its_own_was_dropped(
+    server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """What is remembered of a client does not outlive the account's place in the store."""
+    probe = instrumented()
+    with openai.OpenAI(base_url=server.base_url, api_key="test") as client:
+        chat(client)
+        hooks = otel_ratelimit.RateLimitInstrumentor()._hooks
+        assert hooks is not None
+        assert hooks.runtime is not None
+        store = hooks.runtime.store
+        (line,) = store._lines.values()
+        store._forget()
+        assert line.dropped
+        chat(client)
+    (fresh,) = store._lines.values()
+    assert fresh is not line
+    assert fresh.admission.last_used > line.admission.last_used
+    assert probe.total("otel_ratelimit.call.duration") == 2

@@ -528,7 +528,7 @@ def test_after_uninstrument_streams_are_the_sdks_again(server: ThrottlingServer,
 @pytest.mark.parametrize(
     ("owner", "component"),
     [
-        (streams.StreamSession, "attach"),
+        (streams.StreamSession, "_attach"),
         (streams.StreamSession, "succeeded"),
         (streams.StreamSession, "refused"),
         (streams.StreamSession, "opened"),

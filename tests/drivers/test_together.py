@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -53,12 +54,12 @@ def send(client: Any) -> Any:
     return client.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=TOKENS)
 
 
-def repeated_throttles(probe: Probe) -> int:
-    """Throttled answers to calls that had been throttled already. A first one may be the cold start: what goes out before the
-    first answers are in is a matter of how quick the machine is. From the second on it is the queue's doing: 0 to 10 of 120
-    calls were seen, with idle processors and with busy ones, and 78 to 186 where each call waits for itself."""
-    throttles = probe.spans("throttle")
-    return len(throttles) - len({parent_id(span) for span in throttles})
+def third_throttles(probe: Probe) -> int:
+    """Throttled answers to calls that had been throttled twice. A first one may be the cold start, a second one what was under
+    way when that ended: both are a matter of how quick the machine is. From the third on it is the queue's doing: none of 120
+    calls was seen to have one, with idle processors and with busy ones; where each waits for itself there are 17 to 83."""
+    throttles = Counter(parent_id(span) for span in probe.spans("throttle"))
+    return sum(times - 2 for times in throttles.values() if times > 2)
 
 
 async def fan_out(server: ThrottlingServer, calls: int) -> None:
@@ -84,7 +85,7 @@ def test_a_fan_out_of_tasks(backend: str, dialect: Dialect, instrumented: Instru
         assert server.counts.succeeded == CALLS
         assert took >= 2.4
         agree(probe, server)
-    assert repeated_throttles(probe) <= CALLS * 0.2
+    assert third_throttles(probe) <= CALLS * 0.05
 
 
 def test_threads_and_two_event_loops_share_one_queue(instrumented: Instrumented) -> None:
@@ -101,7 +102,7 @@ def test_threads_and_two_event_loops_share_one_queue(instrumented: Instrumented)
             future.result(timeout=60)
         assert server.counts.succeeded == CALLS
         agree(probe, server)
-    assert repeated_throttles(probe) <= CALLS * 0.1
+    assert third_throttles(probe) <= CALLS * 0.05
 
 
 def test_bare_429s(instrumented: Instrumented) -> None:

@@ -74,14 +74,14 @@ def tell(place: Place, remaining: float) -> None:
 
 def know(store: MemoryStore, account: Account, remaining: float) -> None:
     """Make the first call, whose answer names the limit."""
-    first = store.place(account, "gpt-4o")
+    first = store.place(store.line(account, "gpt-4o"))
     wait(first)
     tell(first, remaining)
 
 
 def test_a_lone_call_passes_at_once(store: MemoryStore, account: Account) -> None:
     """Also the first one, of which nothing is known; and without a thread's help."""
-    place = store.place(account, "gpt-4o")
+    place = store.place(store.line(account, "gpt-4o"))
     assert isinstance(place.reserve(COST, "normal", None, time.monotonic()), Admitted)
     tell(place, 50_000.0)
 
@@ -90,7 +90,7 @@ def test_what_does_not_fit_waits_for_the_refill(store: MemoryStore, account: Acc
     """Two fit, eight wait for ten a second. None goes before its time."""
     began = time.monotonic()
     know(store, account, 200.0)
-    places = [store.place(account, "gpt-4o") for _ in range(10)]
+    places = [store.place(store.line(account, "gpt-4o")) for _ in range(10)]
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(wait, places))
     assert time.monotonic() - began >= 0.7
@@ -102,7 +102,7 @@ def test_in_order_of_arrival(store: MemoryStore, account: Account) -> None:
     order = []
 
     def one(number: int) -> None:
-        wait(store.place(account, "gpt-4o"))
+        wait(store.place(store.line(account, "gpt-4o")))
         order.append(number)
 
     threads = []
@@ -121,7 +121,7 @@ def test_interactive_calls_first(store: MemoryStore, account: Account) -> None:
     order = []
 
     def one(priority: Priority) -> None:
-        wait(store.place(account, "gpt-4o"), priority)
+        wait(store.place(store.line(account, "gpt-4o")), priority)
         order.append(priority)
 
     threads = [threading.Thread(target=one, args=(level,)) for level in ["batch"] * 5 + ["interactive"]]
@@ -136,7 +136,7 @@ def test_interactive_calls_first(store: MemoryStore, account: Account) -> None:
 def test_a_place_that_is_left_is_free_for_the_next(store: MemoryStore, account: Account) -> None:
     """A waiting call is cancelled: the one behind it does not wait for it."""
     know(store, account, -20.0)
-    first, second = store.place(account, "gpt-4o"), store.place(account, "gpt-4o")
+    first, second = store.place(store.line(account, "gpt-4o")), store.place(store.line(account, "gpt-4o"))
     assert isinstance(first.reserve(COST, "normal", None, time.monotonic()), NotBefore)
     assert isinstance(second.reserve(COST, "normal", None, time.monotonic()), NotBefore)
     first.leave(time.monotonic())
@@ -147,7 +147,7 @@ def test_a_place_that_is_left_is_free_for_the_next(store: MemoryStore, account: 
 def test_a_throttled_call_comes_back_no_earlier_than_it_was_told(store: MemoryStore, account: Account) -> None:
     """And its refusal is learned from."""
     know(store, account, 500.0)
-    place = store.place(account, "gpt-4o")
+    place = store.place(store.line(account, "gpt-4o"))
     wait(place)
     now = time.monotonic()
     refusal = Throttle(0.3, "body-message", "tokens", "minute", 60 * RATE, 60 * RATE - 10, 100)
@@ -159,7 +159,7 @@ def test_a_throttled_call_comes_back_no_earlier_than_it_was_told(store: MemorySt
 def test_unpaced_calls_wait_for_nobody(store: MemoryStore, account: Account) -> None:
     """``pacing=False``: the ledgers only watch."""
     know(store, account, -5000.0)
-    place = store.place(account, "gpt-4o", paced=False)
+    place = store.place(store.line(account, "gpt-4o"), paced=False)
     assert isinstance(place.reserve(COST, "normal", None, time.monotonic()), Admitted)
     place.leave(time.monotonic())
 
@@ -180,7 +180,7 @@ def test_many_threads(store: MemoryStore, account: Account) -> None:
 
     def work(_: int) -> None:
         for _ in range(4):
-            place = store.place(account, "gpt-4o")
+            place = store.place(store.line(account, "gpt-4o"))
             wait(place)
             tell(place, 3000.0 + RATE * (time.monotonic() - began) - 100.0 * next(sent))
 
@@ -195,4 +195,4 @@ def test_accounts_are_apart(store: MemoryStore, count: int) -> None:
     accounts = [Account(secrets.token_hex(8), b"payer", "gpt-4o") for _ in range(count)]
     know(store, accounts[0], -50_000.0)
     for account in accounts[1:]:
-        assert wait(store.place(account, "gpt-4o")) < 1.0
+        assert wait(store.place(store.line(account, "gpt-4o"))) < 1.0

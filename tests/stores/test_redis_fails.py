@@ -76,7 +76,7 @@ def eventually(condition: Callable[[], bool], timeout: float = 20.0) -> None:
 
 def one_call(store: RedisStore, account: Account, remaining: float = 50_000.0) -> float:
     """Make a call; returns the seconds that it waited."""
-    place = store.place(account, "gpt-4o")
+    place = store.place(store.line(account, "gpt-4o"))
     seconds = wait(place)
     tell(place, remaining)
     return seconds
@@ -84,7 +84,7 @@ def one_call(store: RedisStore, account: Account, remaining: float = 50_000.0) -
 
 def shares(store: RedisStore) -> bool:
     """Whether the fleet has answered it."""
-    admissions = [admission for admission, _ in store._accounts.values()]
+    admissions = [line.admission for line in store._lines.values()]
     return any(isinstance(one, FleetAdmission) and one._fleet.lease is not None for one in admissions)
 
 
@@ -282,7 +282,7 @@ store = open_redis_store(sys.argv[1])
 account = Account(sys.argv[2], b"payer", "gpt-4o")
 
 def call():
-    place = store.place(account, "gpt-4o")
+    place = store.place(store.line(account, "gpt-4o"))
     wait(place)
     tell(place, 1000.0)
 
@@ -292,7 +292,7 @@ def connections():
 def join():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if any(admission._fleet.lease is not None for admission, _ in store._accounts.values()):
+        if any(line.admission._fleet.lease is not None for line in store._lines.values()):
             return
         time.sleep(0.01)
 

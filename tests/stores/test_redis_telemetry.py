@@ -53,14 +53,14 @@ def test_a_wait_links_to_a_throttle_that_another_process_met(shared_redis: Redis
         open_redis_store(shared_redis.url, encode=encode_cause, decode=decode_cause) for _ in range(2)
     ]
     try:
-        first, second = (store.place(account, "gpt-4o") for store in stores)
+        first, second = (store.place(store.line(account, "gpt-4o")) for store in stores)
         wait(first)
         wait(second)
         refusal = Throttle(20.0, "body-message", "tokens", "minute", 6000, 6000, 100)
         first.settle(time.monotonic(), throttle=refusal, succeeded=False, cause=CONTEXT)
         deadline = time.monotonic() + 15.0
         while time.monotonic() < deadline:
-            waiting = stores[1].place(account, "gpt-4o")
+            waiting = stores[1].place(stores[1].line(account, "gpt-4o"))
             answer = waiting.reserve(COST, "normal", None, time.monotonic())
             waiting.leave(time.monotonic())
             if isinstance(answer, NotBefore) and waiting.cause is not None:

@@ -51,8 +51,8 @@ def nothing_left(probe: Probe) -> None:
     hooks = otel_ratelimit.RateLimitInstrumentor()._hooks
     assert hooks is not None
     assert hooks.runtime is not None
-    for admission, _ in hooks.runtime.store._accounts.values():  # type: ignore[attr-defined,unused-ignore]
-        assert (admission.waiting, admission.in_flight) == (0, 0)
+    for line in hooks.runtime.store._lines.values():  # type: ignore[attr-defined,unused-ignore]
+        assert (line.admission.waiting, line.admission.in_flight) == (0, 0)
     assert not hooks.runtime.store._waiting  # type: ignore[attr-defined,unused-ignore]
     assert current.get() is None
     assert probe.total("otel_ratelimit.request.waiting") == 0

@@ -177,7 +177,7 @@ def test_thousands_of_models_and_keys() -> None:
     assert hooks is not None
     runtime = hooks.runtime
     assert runtime is not None
-    assert len(runtime.store._accounts) <= 1000
+    assert len(runtime.store._lines) <= 1000
     assert len(runtime._seen) <= 1000
     assert len(runtime._subjects) <= names.MAX_MODELS + 1
     models = {

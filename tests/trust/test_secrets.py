@@ -109,7 +109,7 @@ def test_nothing_private_comes_out(
     assert hooks.runtime is not None
     store = hooks.runtime.store
     assert isinstance(store, MemoryStore)
-    emitted += [repr(key) for key in store._accounts]
+    emitted += [repr(key) for key in store._lines]
     emitted += [repr(value) for value in hooks.runtime._seen.values()]
     assert alive
     assert len(emitted) > 10
