@@ -99,12 +99,16 @@ def orders(*instrumentations: Instrumentation) -> list[Order]:
 
 
 def needs(*instrumentations: Instrumentation) -> None:
-    """Skip where one of them is not installed, or too old for this SDK's HTTP client."""
+    """Skip where one of them is not installed, or not for this SDK or its HTTP client."""
     if not has_responses():
         pytest.skip("the neighbours import client.responses, which that of openai 1.99.0 cannot be")
     for one in instrumentations:
-        if one is not WE and not hasattr(pytest.importorskip(one.module), one.name):
-            pytest.skip(f"this {one.module} has no {one.name}")
+        if one is WE:
+            continue
+        made = getattr(pytest.importorskip(one.module), one.name, None)
+        conflict = "it has no such instrumentor" if made is None else made()._check_dependency_conflicts()
+        if conflict is not None:
+            pytest.skip(f"this {one.module} is not for this SDK: {conflict}")
 
 
 class Scene:
