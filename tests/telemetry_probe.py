@@ -63,6 +63,10 @@ class Probe:
                 total += point.value if hasattr(point, "value") else point.count
         return total
 
+    def clear(self) -> None:
+        """Forget the spans so far."""
+        self._exporter.clear()
+
     def shutdown(self) -> None:
         self.tracer_provider.shutdown()
         self.meter_provider.shutdown()

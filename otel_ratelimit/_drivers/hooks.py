@@ -14,6 +14,7 @@ import wrapt
 
 from otel_ratelimit import _guard
 from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
+from otel_ratelimit._drivers.chains import Place, family, join, unbound
 from otel_ratelimit._drivers.observed import ObservedSession, ObservedStreamSession
 from otel_ratelimit._drivers.realtime import RealtimeHooks
 from otel_ratelimit._drivers.runtime import Runtime
@@ -41,7 +42,8 @@ class Hooks:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self._installed: list[tuple[type, str, Any, Any]] = []
+        self._installed: list[Place] = []
+        self._joined: list[Place] = []
         self._realtime = RealtimeHooks(lambda: self.runtime)
 
     def install(self, runtime: Runtime) -> None:
@@ -57,32 +59,57 @@ class Hooks:
         if missing:
             raise UnsupportedSDKError(f"this openai version has no {', '.join(missing)}")
         self.runtime = runtime
-        standing = {(owner, name) for owner, name, *_ in self._installed}
+        self._installed = [place for place in self._installed if place.is_met()]
+        standing = {(place.holder, place.name) for place in self._installed}
         for owner, name in openai_sdk.SEAMS:
             if (owner, name) in standing:
                 continue
             original = owner.__dict__[name]
             wrapper = wrapt.FunctionWrapper(original, self._wrapper_for(owner, name))
             setattr(owner, name, wrapper)
-            self._installed.append((owner, name, wrapper, original))
+            self._installed.append(Place(owner, name, wrapper, original))
+        for owner in openai_sdk.CLIENTS:
+            for heir in family(owner):
+                self._join(owner, heir)
         self._realtime.install()
 
     def remove(self) -> None:
         """Restore what is still ours to restore; the rest goes passive."""
         self.runtime = None
-        kept = []
-        for owner, name, wrapper, original in self._installed:
-            if owner.__dict__.get(name) is wrapper:
-                setattr(owner, name, original)
-            else:
-                kept.append((owner, name, wrapper, original))
-        self._installed = kept
+        kept = [place for place in self._installed if not place.stands()]
+        for place in (*self._joined, *self._installed):
+            place.restore()
+        self._installed, self._joined = kept, []
+        for owner in openai_sdk.CLIENTS:
+            for heir in family(owner):
+                left = unbound(heir.__dict__.get("request"))  # by a neighbour that saved ours, and put it back
+                if self._is_ours(left):
+                    heir.request = left.__wrapped__  # type: ignore[attr-defined]
 
     def outermost(self) -> bool:
         """Whether every wrapper of ours is in place with nobody else's above it."""
-        return len(self._installed) == len(openai_sdk.SEAMS) and all(
-            owner.__dict__.get(name) is wrapper for owner, name, wrapper, _ in self._installed
-        )
+        return len(self._installed) == len(openai_sdk.SEAMS) and all(place.stands() for place in self._installed)
+
+    # --- neighbours that wrap or restore request on a subclass --------------------------------------------------------------
+
+    def _is_ours(self, link: Any) -> bool:
+        return getattr(getattr(link, "_self_wrapper", None), "__self__", None) is self
+
+    def _join(self, owner: type, heir: type) -> None:
+        """Stand in the way of the heir's own ``request`` too, if it has one that leads past us."""
+        base = inspect.unwrap(owner.__dict__["request"])
+        wrapper = self._wrapper_for(owner, "request")
+        place = join(heir, "request", base, self._is_ours, lambda link: wrapt.FunctionWrapper(link, wrapper))
+        if place is not None:
+            self._joined.append(place)
+
+    @_guard.contained("join", lambda _self, _client: None)
+    def _passed_by(self, client: Any) -> None:
+        """An answer came in no call of ours: if somebody took us out of the way, be back in it from the next call on."""
+        heir = next(heir for heir in type(client).__mro__ if "request" in heir.__dict__)
+        for owner in openai_sdk.CLIENTS:
+            if issubclass(heir, owner):
+                self._join(owner, heir)
 
     def _wrapper_for(self, owner: type, name: str) -> Callable[..., Any]:
         function = owner.__dict__[name]
@@ -147,11 +174,15 @@ class Hooks:
         session = current.get()
         if session is not None and session.client is instance:
             session.answered(kwargs)
+        elif self.runtime is not None:
+            self._passed_by(instance)
         return wrapped(*args, **kwargs)
 
     def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
         session = current.get()
         if session is None or session.client is not instance:
+            if self.runtime is not None:
+                self._passed_by(instance)
             return wrapped(*args, **kwargs)
         response = args[0] if args else kwargs["response"]
         return False if session.takes_over(response) else wrapped(*args, **kwargs)

@@ -43,6 +43,9 @@ throttle (so that it comes out of ``request`` as an exception, with its body rea
 ``__stream__`` makes the iterator of every parsed stream, also of one that ``parse()`` makes of a raw response later.
 """
 
+CLIENTS: Final[tuple[type, ...]] = (SyncAPIClient, AsyncAPIClient)
+"""Where ``request`` is defined; no client class of the SDK has one of its own, though somebody may have put one there."""
+
 REALTIME_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 """Where the SDK has its realtime connections; the second one alone before 1.107."""
 

@@ -22,7 +22,12 @@ from otel_ratelimit._commands.doctor import environment, store, versions
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 from tests.commands.conftest import Command
 
-NEIGHBOURS = ("opentelemetry.instrumentation.genai.openai", "opentelemetry.instrumentation.httpx")
+AROUND = (
+    "opentelemetry.instrumentation.genai.openai",
+    "opentelemetry.instrumentation.openai",
+    "openinference.instrumentation.openai",
+)
+HTTP = "opentelemetry.instrumentation.httpx"
 
 
 @contextlib.contextmanager
@@ -73,11 +78,15 @@ def test_a_healthy_environment(command: Command) -> None:
     wrappers = [part.split(" (")[0] for part in way.partition("through: ")[2].split(" > ")]
     there = [
         name
-        for name in NEIGHBOURS
-        if importlib.util.find_spec(name.rpartition(".")[0]) and importlib.util.find_spec(name)
+        for name in (*AROUND, HTTP)
+        if importlib.util.find_spec(name.partition(".")[0])
+        and importlib.util.find_spec(name.rpartition(".")[0])
+        and importlib.util.find_spec(name)
     ]
-    expected = [name for name in (NEIGHBOURS[0], "otel_ratelimit", NEIGHBOURS[1]) if name in (*there, "otel_ratelimit")]
-    assert wrappers == expected
+    met = [next((name for name in (*AROUND, HTTP) if wrapper.startswith(name)), wrapper) for wrapper in wrappers]
+    ours = met.index("otel_ratelimit")
+    assert sorted(met[:ours]) == sorted(name for name in AROUND if name in there)
+    assert met[ours + 1 :] == [name for name in there if name == HTTP]
 
 
 def test_a_test_span_goes_through_the_exporter(command: Command) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import subprocess
@@ -115,6 +116,87 @@ def test_a_wrapper_below_ours_sees_every_attempt(
         assert owner.__dict__["request"]._self_wrapper is watch
     finally:
         owner.request = original  # type: ignore[method-assign]
+
+
+def watching(seen: list[str]) -> Callable[[Any], Any]:
+    """What makes, of a method, one that notes its calls: with wrapt, and as a plain closure."""
+
+    def watch(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append("request")
+        return wrapped(*args, **kwargs)
+
+    return lambda method: wrapt.FunctionWrapper(method, watch)
+
+
+def closing_over(seen: list[str]) -> Callable[[Any], Any]:
+    """The same without wrapt."""
+
+    def decorate(method: Any) -> Any:
+        @functools.wraps(method)
+        def request(*args: Any, **kwargs: Any) -> Any:
+            seen.append("request")
+            return method(*args, **kwargs)
+
+        return request
+
+    return decorate
+
+
+@pytest.mark.parametrize(
+    ("decorator", "attempts"), [(watching, 1), (closing_over, 2)], ids=["that can be opened", "that cannot"]
+)
+def test_a_wrapper_on_a_client_class_from_before_us(
+    decorator: Any, attempts: int, caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """It leads past the class that we wrap. Ours goes below it, so that it sees the call once; below a closure nobody can get,
+    so above it."""
+    base, heir = (AsyncAPIClient, openai.AsyncOpenAI) if caller.asynchronous else (SyncAPIClient, openai.OpenAI)
+    seen: list[str] = []
+    above = decorator(seen)(base.__dict__["request"])
+    heir.request = above  # type: ignore[method-assign]
+    try:
+        probe = instrumented()
+        server.script([throttle_reply(delay=0.01)])
+        assert caller(server, chat).choices
+        assert probe.recoveries() == {"rate_limited": 1, "throttle": 1, "retry": 1}
+        assert len(seen) == attempts
+        otel_ratelimit.uninstrument()
+        assert heir.__dict__["request"] is above
+        assert inspect.unwrap(above) is above.__wrapped__ is base.__dict__["request"]
+    finally:
+        del heir.request
+
+
+def test_a_client_class_with_a_request_of_its_own(server: ThrottlingServer, instrumented: Instrumented) -> None:
+    """It calls the inherited one, and is left alone."""
+
+    class Client(openai.OpenAI):
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            return super().request(*args, **kwargs)
+
+    own = Client.__dict__["request"]
+    probe = instrumented()
+    server.script([throttle_reply(delay=0.01)])
+    with Client(base_url=server.base_url, api_key="test") as client:
+        assert chat(client).choices
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 1, "retry": 1}
+    assert Client.__dict__["request"] is own
+
+
+def test_somebody_who_restores_the_original_loses_us_one_call(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """The call after it is the SDK's own; it shows that we are out of the way, and the next one finds us back."""
+    owner = AsyncAPIClient if caller.asynchronous else SyncAPIClient
+    original = owner.__dict__["request"]
+    probe = instrumented()
+    owner.request = original  # type: ignore[method-assign]
+    for expected in ({}, {"rate_limited": 1, "throttle": 1, "retry": 1}):
+        server.script([throttle_reply(delay=0.01, retry_after=True)])
+        assert caller(server, chat).choices
+        assert probe.recoveries() == expected
+    otel_ratelimit.uninstrument()
+    assert owner.__dict__["request"] is original
 
 
 def test_an_sdk_without_a_seam_gives_one_warning(

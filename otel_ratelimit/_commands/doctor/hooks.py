@@ -7,6 +7,7 @@ wrappers are read off the SDK's own methods.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from importlib import import_module, metadata
 from typing import Any, Final
@@ -72,8 +73,10 @@ def _neighbours() -> Iterator[Check]:
             )
             continue
         try:
-            neighbour = entry.load()()
-            neighbour.instrument()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its own modules: nothing that concerns this environment
+                neighbour = entry.load()()
+                neighbour.instrument()
         except Exception as error:
             yield Check(
                 AREA,
@@ -90,10 +93,13 @@ def _neighbours() -> Iterator[Check]:
 
 def _way() -> Iterator[str]:
     """Whose wrappers a call meets, outermost first."""
+    replaced = "request" in vars(import_module("openai").OpenAI)  # by a neighbour, instead of the inherited one
     for module, owner, name in (*_PLACES, (_http_library(), "HTTPTransport", "handle_request")):
         try:
             method = vars(getattr(import_module(module), owner)).get(name)
         except (ImportError, AttributeError):
+            continue
+        if replaced and owner == "SyncAPIClient":
             continue
         for wrapper in _wrappers(method):
             yield f"{wrapper} ({owner}.{name})"
