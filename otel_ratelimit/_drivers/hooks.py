@@ -106,6 +106,8 @@ class Hooks:
     @_guard.contained("join", lambda _self, _client: None)
     def _passed_by(self, client: Any) -> None:
         """An answer came in no call of ours: if somebody took us out of the way, be back in it from the next call on."""
+        if self.runtime is None or self.runtime.policy.mode == "off":
+            return
         heir = next(heir for heir in type(client).__mro__ if "request" in heir.__dict__)
         for owner in openai_sdk.CLIENTS:
             if issubclass(heir, owner):
@@ -174,15 +176,14 @@ class Hooks:
         session = current.get()
         if session is not None and session.client is instance:
             session.answered(kwargs)
-        elif self.runtime is not None:
+        else:
             self._passed_by(instance)
         return wrapped(*args, **kwargs)
 
     def _should_retry(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
         session = current.get()
         if session is None or session.client is not instance:
-            if self.runtime is not None:
-                self._passed_by(instance)
+            self._passed_by(instance)
             return wrapped(*args, **kwargs)
         response = args[0] if args else kwargs["response"]
         return False if session.takes_over(response) else wrapped(*args, **kwargs)

@@ -57,6 +57,7 @@ class Session:
     # does look at is set by ``__init__``: the interpreter is slower to find it on the class.)
     _core: Generator[Command, Any, Verdict] | None = None
     _response: Any = None
+    _status: int | None = None
     _failure: Failure | None = None
     _observed: object = None
     _resends = 0  # by us, and by the SDK's own loop
@@ -156,7 +157,7 @@ class Session:
             self.ended = True
             self._end_undisturbed(now)
         else:
-            self._attempt_ended(now, self._status(), None)
+            self._attempt_ended(now, self._status, None)
             self._end(now, "recovered", None, None)
         self.released = True
 
@@ -231,9 +232,10 @@ class Session:
     @_guard.contained("response", lambda _self, _keywords: None)
     def answered(self, keywords: dict[str, Any]) -> None:
         """A success has its head. Puts into the keywords of ``_process_response`` how often the request was sent again."""
-        response = self._response = keywords["response"]
+        self._response = response = keywords["response"]
+        self._status = response.status_code
         if self._trace is not None:  # else nothing was sent again
-            self._trace.retry_ended(response.status_code, None)
+            self._trace.retry_ended(self._status, None)
             keywords["retries_taken"] = max(self._resends, keywords.get("retries_taken", 0))
 
     @_guard.contained("should_retry", lambda _self, _response: False)
@@ -357,15 +359,11 @@ class Session:
             readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
             self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
 
-    def _status(self) -> int | None:
-        return None if self._response is None else int(self._response.status_code)
-
     @_guard.contained("telemetry", lambda _self, _now: None)
     def _end_undisturbed(self, now: float) -> None:
         instruments = self.runtime.instruments
         subject = self.subject
-        response = self._response
-        status = None if response is None else response.status_code
+        status = self._status
         attributes = subject.served if status == 200 else subject.attempt(status, None)
         instruments.attempt_duration.record(now - self._attempt_began, attributes)
         instruments.call_duration.record(now - self.began, subject.base)

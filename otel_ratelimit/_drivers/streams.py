@@ -67,7 +67,7 @@ class StreamSession(Session):
         if self._reopened:
             now = self.runtime.clock.monotonic()
             self._answered_well(now, result)
-            self._attempt_ended(now, self._status(), None)
+            self._attempt_ended(now, self._status, None)
         else:
             super().succeeded(result)
         self._handed_over = True
