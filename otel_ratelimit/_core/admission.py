@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from otel_ratelimit._core.book import Reading
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
-from otel_ratelimit._core.limits import Limits
+from otel_ratelimit._core.limits import LOOK_AGAIN, NOBODY, Limits
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, Needs, Queue, Ticket
 from otel_ratelimit._core.throttle import Throttle
@@ -146,7 +146,13 @@ class Admission:
         """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and
         headers were looked at just now. False: it may be so or not, nothing was done, call :meth:`settle`."""
         limits = self._limits
-        if ticket.state != IN_FLIGHT or self._queue.size or not limits.looked_at_just_now(ticket, now):
+        if (
+            ticket.state != IN_FLIGHT
+            or ticket.levels is not None
+            or limits.calm is NOBODY
+            or not 0.0 <= now - limits.looked_at < LOOK_AGAIN
+            or self._queue.size
+        ):
             return False
         ticket.state = SETTLED
         limits.gates.in_flight -= 1

@@ -43,13 +43,14 @@ class Gates:
         gated: whether any gate but the cold start has ever closed; until then none is asked.
         sent: calls that were let go, ever; the sequence number of the latest.
         in_flight: of these, the ones that were not answered yet.
+        measure_at: when the present stretch of our own traffic has been measured for long enough.
         work: what they amount to, in usual calls, counted by size as well since a gate closed.
     """
 
     __slots__ = (
         "_answers",
         "_closed_until", "_cold_calls", "_cold_doubling", "_cold_since", "_crowd", "_mark_at", "_mark_sent", "_rate",
-        "extra", "gated", "in_flight", "known", "pacer", "ramp", "sent",
+        "extra", "gated", "in_flight", "known", "measure_at", "pacer", "ramp", "sent",
     )  # fmt: skip
 
     def __init__(self, cold_calls: int, cold_doubling: float) -> None:
@@ -69,6 +70,7 @@ class Gates:
         self._rate = 0.0
         self._mark_at = -math.inf
         self._mark_sent = 0
+        self.measure_at = -math.inf
 
     @property
     def closed_until(self) -> float:
@@ -106,11 +108,16 @@ class Gates:
         """One more is let go; returns its sequence number."""
         self.sent = sent = self.sent + 1
         self.in_flight += 1
-        if now - self._mark_at > RATE_TIME:
-            self._rate = (sent - 1 - self._mark_sent) / (now - self._mark_at)
-            self._mark_at = now
-            self._mark_sent = sent - 1
+        if now > self.measure_at:
+            self.measure(sent, now)
         return sent
+
+    def measure(self, sent: int, now: float) -> None:
+        """Another stretch of our own traffic begins with call ``sent``."""
+        self._rate = (sent - 1 - self._mark_sent) / (now - self._mark_at)
+        self._mark_at = now
+        self._mark_sent = sent - 1
+        self.measure_at = now + RATE_TIME
 
     def take(self, work: float, now: float) -> None:
         """What is let go amounts to ``work``; only asked for while gated."""
@@ -173,6 +180,7 @@ class Gates:
         self.ramp.rewind(now)
         self._closed_until -= seconds
         self._mark_at = min(self._mark_at, now)
+        self.measure_at = self._mark_at + RATE_TIME
         if self._cold_since is not None:
             self._cold_since = min(self._cold_since, now)
 

@@ -60,10 +60,11 @@ class Limits:
         trust: whether the ledgers are believed alone.
         spent: what was reserved of each unit, ever.
         calm: for each unit, the total of reservations up to which every ledger surely stands above half.
+        looked_at: when headers were last read while all was calm.
     """
 
     __slots__ = (
-        "_last_at", "_looked_at", "_oversized_at", "_quickest", "book", "calm", "gates", "spent", "tariff", "trust",
+        "_last_at", "_oversized_at", "_quickest", "book", "calm", "gates", "looked_at", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -74,7 +75,7 @@ class Limits:
         self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
         self._oversized_at = -math.inf
         self._last_at = -math.inf
-        self._looked_at = -math.inf
+        self.looked_at = -math.inf
         self._quickest = math.inf
         self.trust = Trust()
 
@@ -94,8 +95,8 @@ class Limits:
         if calm is NOBODY:
             return False
         cost = ticket.cost
-        tokens = self.tariff.tokens(cost)
         inputs, outputs, requests = cost
+        tokens = self.tariff.tokens(cost)
         spent_requests, spent_tokens, spent_inputs, spent_outputs = self.spent
         spent_requests += requests
         spent_tokens += tokens
@@ -111,7 +112,11 @@ class Limits:
             return False
         self.spent = ticket.spent = (spent_requests, spent_tokens, spent_inputs, spent_outputs)
         ticket.needs = (requests, tokens, inputs, outputs)
-        ticket.sent = self.gates.count(now)
+        gates = self.gates
+        ticket.sent = gates.sent = sent = gates.sent + 1
+        gates.in_flight += 1
+        if now > gates.measure_at:
+            gates.measure(sent, now)
         ticket.sent_at = self._last_at = now
         ticket.levels = None
         return True
@@ -213,18 +218,11 @@ class Limits:
 
     # --- what answers teach -------------------------------------------------------------------------------------------
 
-    def looked_at_just_now(self, ticket: Ticket, now: float) -> bool:
-        """Whether headers need no look: the call left when all was calm, and what is above half of a limit now is not used up
-        by others before the next look, a few times a second."""
-        return ticket.levels is None and self.calm is not NOBODY and 0.0 <= now - self._looked_at < LOOK_AGAIN
-
     def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
         """Whether a success teaches nothing: it left when all was calm, and its headers show that all is."""
         if ticket.levels is not None or self.calm is NOBODY:
             return False
-        if self.looked_at_just_now(ticket, now):
-            return True
-        self._looked_at = now
+        self.looked_at = now
         slots = self.book.slots
         for reading in readings:
             entry = slots.get((reading.kind, reading.scope, reading.window_name))
@@ -394,5 +392,5 @@ class Limits:
         self.gates.rewind(now, seconds)
         self._oversized_at = min(self._oversized_at, now)
         self._last_at = min(self._last_at, now)
-        self._looked_at = -math.inf
+        self.looked_at = -math.inf
         self.calm = NOBODY

@@ -10,7 +10,7 @@ import anyio
 import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.scope import current, leave
 from otel_ratelimit._drivers.session import Session, Step
 
 
@@ -24,7 +24,7 @@ async def request(
     error: Exception | None = None,
 ) -> Any:
     """Carry one call of ``AsyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
-    token = enter(session)
+    token = current.set(session)
     try:
         step = session.start() if step is None else step
         while True:

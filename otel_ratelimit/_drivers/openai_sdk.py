@@ -15,7 +15,6 @@ import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
 from openai._streaming import AsyncStream, Stream
 
-from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
 from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
@@ -252,11 +251,6 @@ def add_note(error: BaseException, note: str) -> None:
     error.__notes__ = [*(notes or ()), note]  # type: ignore[attr-defined]
 
 
-def cost_of(options: Any) -> Cost:
-    """What the request is expected to take of the limits, from its JSON body."""
-    return estimate(options.url, options.json_data)
-
-
 def used_tokens(result: Any) -> float | None:
     """Total tokens that a parsed answer reports; None where it reports none (raw responses, streams, other kinds)."""
     usage = getattr(result, "usage", None)
@@ -280,15 +274,6 @@ def payer_of(client: Any) -> Payer:
     provider = getattr(client, "_azure_ad_token_provider", None) or getattr(client, "_api_key_provider", None)
     credential = provider or getattr(client, "api_key", None)
     return credential, getattr(client, "organization", None), getattr(client, "project", None)
-
-
-def shown_by(client: Any) -> Payer:
-    """What of :func:`payer_of` can be had at a glance: while it is the same, so is the payer. (A token that is fetched anew is
-    another one; then the payer has the last word.)"""
-    try:
-        return client.api_key, client.organization, client.project
-    except AttributeError:  # a client of another kind
-        return payer_of(client)
 
 
 def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:

@@ -30,14 +30,20 @@ class Known:
     """What is worked out once for all requests of one client, path and model. Has no ``repr`` of its parts: ``payer`` is
     the client's own credential, kept beside the client's own reference to it, to notice when that changes."""
 
-    __slots__ = ("base_url", "line", "payer", "shown", "subject")
+    __slots__ = ("api_key", "base_url", "line", "organization", "payer", "project", "subject")
 
     def __init__(self, client: Any, subject: SubjectAttributes, line: Line) -> None:
         self.base_url = client._base_url
         self.payer = openai_sdk.payer_of(client)
-        self.shown = openai_sdk.shown_by(client)
         self.subject = subject
         self.line = line
+        self.see(client)
+
+    def see(self, client: Any) -> None:
+        """What shows at a glance that the payer is still the same."""
+        self.api_key = getattr(client, "api_key", None)
+        self.organization = getattr(client, "organization", None)
+        self.project = getattr(client, "project", None)
 
 
 class Runtime:
@@ -82,11 +88,18 @@ class Runtime:
         key = (id(base_url), options.url, model)
         known = self._seen.get(key)
         if known is not None and known.base_url is base_url and not known.line.dropped:
-            shown = openai_sdk.shown_by(client)
-            if known.shown == shown:
-                return known
+            # At a glance: while these are the same, so is the payer. (A token that is fetched anew is another one.)
+            try:
+                if (
+                    known.api_key is client.api_key
+                    and known.organization is client.organization
+                    and known.project is client.project
+                ):
+                    return known
+            except AttributeError:  # a client of another kind
+                pass
             if known.payer == openai_sdk.payer_of(client):
-                known.shown = shown
+                known.see(client)
                 return known
         subject = self._subject(client, options)
         known = Known(client, subject, self.store.line(openai_sdk.account_of(client, model, self.store), subject))

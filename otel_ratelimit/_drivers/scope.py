@@ -20,13 +20,8 @@ current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session"
 """The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
 
 
-def enter(session: Session) -> Token[Session | None]:
-    """Make the session the current one of this context."""
-    return current.set(session)
-
-
 def leave(token: Token[Session | None]) -> None:
-    """Undo ``enter``."""
+    """Undo ``current.set``."""
     try:
         current.reset(token)
     except ValueError:  # a coroutine that is driven by hand may end in another context than it began in

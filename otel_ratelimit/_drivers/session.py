@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
-from otel_ratelimit._core.cost import Cost
+from otel_ratelimit._core.cost import Cost, estimate
 from otel_ratelimit._core.events import (
     Admitted,
     BackOff,
@@ -94,7 +94,8 @@ class Session:
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        cost = self._cost = openai_sdk.cost_of(self.options)
+        options = self.options
+        cost = self._cost = estimate(options.url, options.json_data)
         answer = self.place.reserve(cost, block_priority.get() or self.policy.priority, None, self.began)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
@@ -334,7 +335,7 @@ class Session:
     def _reserve(self, not_before: float | None, now: float) -> Admitted | NotBefore:
         cost = self._cost
         if cost is None:
-            cost = self._cost = openai_sdk.cost_of(self.options)
+            cost = self._cost = estimate(self.options.url, self.options.json_data)
         priority = block_priority.get() or self.policy.priority
         return self.place.reserve(cost, priority, not_before, now)
 
@@ -361,12 +362,7 @@ class Session:
 
     @_guard.contained("telemetry", lambda _self, _now: None)
     def _end_undisturbed(self, now: float) -> None:
-        instruments = self.runtime.instruments
-        subject = self.subject
-        status = self._status
-        attributes = subject.served if status == 200 else subject.attempt(status, None)
-        instruments.attempt_duration.record(now - self._attempt_began, attributes)
-        instruments.call_duration.record(now - self.began, subject.base)
+        self.runtime.instruments.undisturbed(self.subject, self._status, now - self.began)
 
     @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:

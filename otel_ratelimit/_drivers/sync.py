@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.scope import enter, leave
+from otel_ratelimit._drivers.scope import current, leave
 from otel_ratelimit._drivers.session import Session, Step
 
 
@@ -21,7 +21,7 @@ def request(
     error: Exception | None = None,
 ) -> Any:
     """Carry one call of ``SyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
-    token = enter(session)
+    token = current.set(session)
     try:
         step = session.start() if step is None else step
         while True:

@@ -47,6 +47,7 @@ class Tap:
     def listen(self, instruments: Instruments) -> None:
         """Stand between the library and its instruments."""
         self._instruments = instruments
+        instruments.keep = 1  # what is shown live is counted at once
         for name in COUNTED:
             setattr(instruments, name, _Tee(getattr(instruments, name), name, self))
         if self._spans is not None:
