@@ -212,6 +212,7 @@ class Admission:
         ticket.state = WAITING
         ticket.collected = False
         ticket.told = -1.0
+        ticket.last_sent = self._limits.gates.sent
         ticket.needs = self._limits.needs(ticket.cost, ticket.exact)
         ticket.not_before = now if ticket.ignores_reset or not not_before > now else not_before
         self._limits.gates.stay_closed(ticket.not_before, now)
@@ -241,7 +242,10 @@ class Admission:
         if ticket.state != WAITING:
             return now
         requests, tokens = self._queue.ahead(ticket)
-        return max(self._limits.expected(ticket.needs, requests, tokens, now), ticket.not_before or now)
+        if ticket.not_before is None:
+            return self._limits.expected(ticket.needs, requests, tokens, now)
+        expected = self._limits.expected(ticket.needs, requests, tokens, now, ticket.last_sent)
+        return max(expected, ticket.not_before)
 
     def take_wakes(self) -> list[Ticket]:
         """The waiting calls whose time has come, or has come nearer, since the last call of this method."""

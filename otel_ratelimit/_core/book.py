@@ -12,8 +12,9 @@ fit both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from otel_ratelimit._core.ledger import (
     CANONICAL_WINDOWS,
@@ -63,6 +64,16 @@ class Reading(Protocol):
     def reset(self) -> float | None: ...
 
 
+class Refused(NamedTuple):
+    """What a refusal's message said: units that were left, when the request was sent, the latest request that had left when the
+    refusal came, and all that had been reserved of the unit by then."""
+
+    level: float
+    sent_at: float
+    last_sent: int
+    spent: float
+
+
 class Entry:
     """One ledger and how the server speaks of it."""
 
@@ -72,8 +83,8 @@ class Entry:
         self.ledger = ledger
         self.unit = unit
         self.by_header = by_header
-        self.refused = False
-        """Whether the anchor comes from a refusal's message: the next header is compared to it."""
+        self.refused: Refused | None = None
+        """The last refusal whose message spoke of it, while the headers of later answers are still compared to it."""
         self.short = False
         """Whether the last reading, on a refusal, showed too little left for the call."""
         self.heard = 0
@@ -114,11 +125,15 @@ class Book:
                 entry.grain = FINE_GRAIN
             if not entry.ledger.explains(remaining, reading.reset, entry.grain):
                 self._measure(entry, limit, remaining, reading.reset)
-        if entry.refused and sent > entry.ledger.sent:
-            entry.refused = False
+        # What was under way when the refusal came may have been served before it: only a later request can tell.
+        if entry.refused is not None and sent > entry.refused.last_sent:
             ledger = entry.ledger
-            most = ledger.most(sent_at, spent[entry.unit])
+            since = 0.5 * (spent[unit] - entry.refused.spent)  # of our estimates, half may be too much
+            most = entry.refused.level + max(sent_at - entry.refused.sent_at, 0.0) * ledger.rate - since
+            if since > 2.0 * SPLIT * limit:
+                entry.refused = None
             if remaining > most + SPLIT * limit:
+                entry.refused = None
                 entry.by_header = False
                 ledger.enforce_per_second(2.0 * need[entry.unit])
                 apart = Ledger(reading.kind, reading.scope, limit, ledger.window)
@@ -128,7 +143,17 @@ class Book:
         return entry
 
     def for_message(
-        self, kind: str, limit: float, window: str | None, *, level: float, need: float, told: Sequence[Entry]
+        self,
+        kind: str,
+        limit: float,
+        window: str | None,
+        *,
+        level: float,
+        need: float,
+        told: Mapping[Entry, float],
+        sent_at: float,
+        last_sent: int,
+        spent: Sequence[float],
     ) -> Entry | None:
         """The entry that the numbers in a refusal's message are about, made if need be.
 
@@ -136,7 +161,9 @@ class Book:
             kind, limit, window: as the message names them.
             level: units that were left, by the message.
             need: units that the refused call takes.
-            told: the entries that the same response's headers were about.
+            told: the entries that the same response's headers were about, and what they said was left.
+            sent_at: when the refused request was sent.
+            last_sent, spent: the latest request that has left by now, and all that was reserved.
         """
         unit = UNITS.get(kind)
         if unit is None or not MIN_LIMIT <= limit <= MAX_LIMIT:
@@ -151,7 +178,7 @@ class Book:
             if abs(ledger.limit - limit) > SAME * limit:
                 if entry.by_header or seconds is None:
                     continue
-            elif entry in told and ledger.told > level + SPLIT * limit:
+            elif told.get(entry, -math.inf) > level + SPLIT * limit:
                 apart = True  # the same response, in header and message: two buckets of one size
                 continue
             if found is None or found.by_header:
@@ -166,7 +193,7 @@ class Book:
             found.ledger.resize(limit, seconds)
         self._turn += 1
         found.heard = self._turn
-        found.refused = True
+        found.refused = Refused(level, sent_at, last_sent, spent[unit])
         return found
 
     def _for_slot(
@@ -204,7 +231,7 @@ class Book:
             spoken_of = twin.kind == ledger.kind and twin.window == ledger.window and not other.by_header
             if other is entry or (spoken_of and abs(twin.limit - before) <= SAME * before):
                 twin.resize(limit, window)
-        entry.refused = False
+        entry.refused = None
 
     def _measure(self, entry: Entry, limit: float, remaining: float, reset: float) -> None:
         """A header that does not fit what was believed of the bucket: its window, or how much of it can be saved up."""

@@ -254,9 +254,10 @@ class Ledger:
             tariff: learns from a long silence what our calls really took, None where that is known otherwise.
         """
         silent, self.silent = self.silent, 0
-        if sent <= self.sent:
-            return
         told = min(max(told, -self.limit), self.limit)
+        if sent <= self.sent:
+            self._cap(told + max(now - sent_at, 0.0) * self.rate, now, spent_now)
+            return
         if told > OVERFULL * self.capacity:
             self.hold(None)
         elapsed = sent_at - self._at
@@ -282,11 +283,18 @@ class Ledger:
         self._spent = spent
         self._full = -1
 
-    def most(self, at: float, spent: float) -> float:
-        """The most that can be left: all that flowed in since the anchor, less half of what we think was spent."""
-        if self.sent < 0:
-            return self.limit
-        return self._level + max(at - self._at, 0.0) * self.rate - 0.5 * max(spent - self._spent, 0.0)
+    def _cap(self, most: float, now: float, spent_now: float) -> None:
+        """An answer to an earlier request than the last one that was heard of: no more than ``most`` can be left. It is less than
+        was believed where a burst arrived in another order than it left."""
+        if most < self.level(now, spent_now, self._full):
+            self._level = most
+            self._at = now
+            self._spent = spent_now
+            self._full = -1
+
+    def level_at_best(self, now: float) -> float:
+        """Units left at ``now`` if all that has left by now was dealt with before the request that the anchor is of."""
+        return min(self._level + max(now - self._at, 0.0) * self.rate, self.capacity)
 
     def pass_over(self, typical: float, stray: float, doubt: float) -> None:
         """A request was served, and the answer said nothing about this limit.

@@ -97,20 +97,11 @@ class Limits:
         cost = ticket.cost
         inputs, outputs, requests = cost
         tokens = self.tariff.tokens(cost)
-        spent_requests, spent_tokens, spent_inputs, spent_outputs = self.spent
-        spent_requests += requests
-        spent_tokens += tokens
-        spent_inputs += inputs
-        spent_outputs += outputs
-        most_requests, most_tokens, most_inputs, most_outputs = calm
-        if (
-            spent_requests > most_requests
-            or spent_tokens > most_tokens
-            or spent_inputs > most_inputs
-            or spent_outputs > most_outputs
-        ):
+        spent = self.spent
+        spent = (spent[0] + requests, spent[1] + tokens, spent[2] + inputs, spent[3] + outputs)
+        if spent[0] > calm[0] or spent[1] > calm[1] or spent[2] > calm[2] or spent[3] > calm[3]:
             return False
-        self.spent = ticket.spent = (spent_requests, spent_tokens, spent_inputs, spent_outputs)
+        self.spent = ticket.spent = spent
         ticket.needs = (requests, tokens, inputs, outputs)
         gates = self.gates
         ticket.sent = gates.sent = sent = gates.sent + 1
@@ -182,14 +173,16 @@ class Limits:
             entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)
         self.calm = NOBODY
 
-    def expected(self, needs: Needs, requests: float, tokens: float, now: float) -> float:
-        """When a call is expected to go if ``requests`` and ``tokens`` go first, itself included."""
+    def expected(self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1) -> float:
+        """When a call is expected to go if ``requests`` and ``tokens`` go first, itself included. ``refused``: the latest request
+        that had left when it was refused: up to that one, each may have been served before it, and need not be waited for."""
         share = tokens / needs[1] if needs[1] > 0 else requests
         total = (requests, tokens, needs[2] * share, needs[3] * share)
         at = self.gates.expected(requests, now)
         for entry in self.book.entries:
             ledger = entry.ledger
-            level = ledger.level(now, self.spent[entry.unit], self.gates.sent)
+            at_best = ledger.sent < refused
+            level = ledger.level_at_best(now) if at_best else ledger.level(now, self.spent[entry.unit], self.gates.sent)
             missing = total[entry.unit] + ledger.floor(needs[entry.unit]) - level
             if missing > 0:
                 at = max(at, now + ledger.refill_time(missing, now))
@@ -245,7 +238,7 @@ class Limits:
     ) -> None:
         """An answer that was no refusal."""
         self.calm = NOBODY
-        told: list[Entry] = []
+        told: dict[Entry, float] = {}
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=False)
         self.gates.answered(told=bool(told))
@@ -277,7 +270,7 @@ class Limits:
         self.calm = NOBODY
         self.gates.known = True
         self._date(ticket, now)
-        told: list[Entry] = []
+        told: dict[Entry, float] = {}
         requested = throttle.requested
         if requested is not None and throttle.kind == "tokens" and 0 <= requested < math.inf:
             self.tariff.learn_requested(ticket.cost, requested)
@@ -300,16 +293,16 @@ class Limits:
         self._quickest = min(self._quickest * QUICKEST_FADES, max(now - ticket.sent_at, 0.0))
         ticket.sent_at = max(ticket.sent_at, now - self._quickest)
 
-    def _take_reading(self, ticket: Ticket, reading: Reading, now: float, told: list[Entry], *, refused: bool) -> None:
-        entry = self.book.for_reading(
-            reading, need=ticket.needs, spent=ticket.spent, sent_at=ticket.sent_at, sent=ticket.sent
-        )  # fmt: skip
+    def _take_reading(
+        self, ticket: Ticket, reading: Reading, now: float, told: dict[Entry, float], *, refused: bool
+    ) -> None:
+        sent_at = ticket.sent_at
+        entry = self.book.for_reading(reading, need=ticket.needs, spent=ticket.spent, sent_at=sent_at, sent=ticket.sent)
         remaining = reading.remaining
         if entry is None or remaining is None or entry in told:
             return
-        told.append(entry)
         ledger = entry.ledger
-        level = float(remaining)
+        level = told[entry] = float(remaining)
         # Costs are estimates: twice the expected one is still "not enough left" as the reason of a refusal.
         entry.short = refused and level < 2.0 * ticket.needs[entry.unit] + ledger.margin
         if reading.reset is not None and ledger.window is not None and 0 <= reading.reset <= ledger.window:
@@ -317,18 +310,21 @@ class Limits:
             level = min(max(level, ledger.capacity - ledger.rate * reading.reset), level + 0.999)
         self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level) if entry.short else level)
 
-    def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry]) -> None:
+    def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: dict[Entry, float]) -> None:
         """ "Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
         if throttle.limit is None or throttle.used is None or not 0 <= throttle.used <= 2.0 * throttle.limit:
             return
         level = throttle.limit - throttle.used
         need = ticket.needs[UNITS.get(throttle.kind, 0)]
-        entry = self.book.for_message(throttle.kind, throttle.limit, throttle.window, level=level, need=need, told=told)
+        entry = self.book.for_message(
+            throttle.kind, throttle.limit, throttle.window, level=level, need=need, told=told,
+            sent_at=ticket.sent_at, last_sent=self.gates.sent, spent=self.spent,
+        )  # fmt: skip
         if entry is None:
             return
         entry.short = True
         if entry not in told:
-            told.append(entry)
+            told[entry] = level
             self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level))
 
     def _after_refusal(self, ticket: Ticket, entry: Entry, level: float) -> float:
@@ -366,7 +362,14 @@ class Limits:
                     entry.ledger.give_back(ticket.needs[1] - charged, ticket.sent)
 
     def _close(
-        self, ticket: Ticket, throttle: Throttle, now: float, told: list[Entry], *, slow_down: bool, waiting: bool
+        self,
+        ticket: Ticket,
+        throttle: Throttle,
+        now: float,
+        told: dict[Entry, float],
+        *,
+        slow_down: bool,
+        waiting: bool,
     ) -> None:
         """If no ledger explains the refusal, a gate has to."""
         ticket.ignores_reset = False

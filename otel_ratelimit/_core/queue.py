@@ -47,13 +47,14 @@ class Ticket:
         exact: tokens that the server named for it.
         forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
+        last_sent: the latest request of all that had left when it was put back into the queue.
         lease: what the fleet had handed out when it was admitted (``lease.Lease``); None where there is no fleet.
         levels: what was expected to be left of each limit after it; None if all was calm.
         told: the time that it was last told to ask again at; ``math.inf``: when woken.
     """
 
-    __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "lease", "levels", "mark", "needs",
-                 "not_before", "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
+    __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "last_sent", "lease", "levels", "mark",
+                 "needs", "not_before", "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost
@@ -71,6 +72,7 @@ class Ticket:
     mark: tuple[float, float]
     needs: Needs
     sent: int
+    last_sent: int
     sent_at: float
     spent: Needs
     work: float

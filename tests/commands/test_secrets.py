@@ -46,5 +46,5 @@ def test_nothing_private_in_a_run_and_its_page(command: Command, tmp_path: Path)
     assert page.returncode == 0, page.stderr
     texts = [done.stderr, page.stdout, page.stderr]
     texts += [(tmp_path / name).read_text() for name in ("out.json", "out.html")]
-    assert '"name": "throttle"' in texts[-2]
+    assert '"name": "throttle gpt-4o"' in texts[-2]
     assert not [text for text in texts if MARK in text]

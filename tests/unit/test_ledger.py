@@ -102,7 +102,7 @@ def test_a_header_of_a_shallow_bucket_is_understood() -> None:
 
     def read(sent: int, remaining: float, reset: float) -> Ledger:
         reading = Reading(kind="requests", limit=10_000, remaining=remaining, reset=reset)
-        entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=(sent, 0, 0, 0), sent_at=float(sent), sent=sent)
+        entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=[0] * 4, sent_at=float(sent), sent=sent)
         assert entry is not None
         return entry.ledger
 
@@ -215,7 +215,12 @@ def test_a_message_and_a_header_of_one_limit_share_a_ledger() -> None:
         Reading(remaining=500, reset=59.85), need=[1, 1500, 0, 0], spent=[0] * 4, sent_at=0, sent=1
     )
     assert entry is not None
-    assert book.for_message("tokens", 200_000, "minute", level=400, need=1500, told=[]) is entry
+    assert (
+        book.for_message(
+            "tokens", 200_000, "minute", level=400, need=1500, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
+        )
+        is entry
+    )
     assert len(book.entries) == 1
 
 
@@ -224,7 +229,17 @@ def test_a_header_of_the_day_is_not_the_limit_that_refuses() -> None:
     book = Book()
     reading = Reading(limit=1_500_000, remaining=1_478_342, reset=1247.458)
     day = book.for_reading(reading, need=[1, 1500, 0, 0], spent=[0] * 4, sent_at=0, sent=1)
-    minute = book.for_message("tokens", 200_000, "minute", level=10, need=1500, told=[day] if day else [])
+    minute = book.for_message(
+        "tokens",
+        200_000,
+        "minute",
+        level=10,
+        need=1500,
+        told={day: day.ledger.told} if day else {},
+        sent_at=0.0,
+        last_sent=0,
+        spent=[0] * 4,
+    )
     assert [entry.ledger.window for entry in book.entries] == [86_400, 60]
     assert day is not minute
 
@@ -236,7 +251,17 @@ def test_a_refusal_beside_a_header_that_shows_plenty_is_a_second_bucket() -> Non
     shown = book.for_reading(reading, need=[1, 1500, 0, 0], spent=[0] * 4, sent_at=0, sent=1)
     assert shown is not None
     told(shown.ledger, 196_000, at=0, spent=0, sent=1, now=0.06, spent_now=0)
-    hidden = book.for_message("tokens", 200_000, "minute", level=100, need=1500, told=[shown])
+    hidden = book.for_message(
+        "tokens",
+        200_000,
+        "minute",
+        level=100,
+        need=1500,
+        told={shown: shown.ledger.told},
+        sent_at=0.0,
+        last_sent=0,
+        spent=[0] * 4,
+    )
     assert hidden is not None
     assert hidden is not shown
     assert hidden.ledger.capacity == pytest.approx(200_000 / 60)
@@ -264,7 +289,9 @@ def test_ledgers_are_bounded() -> None:
             sent_at=0,
             sent=1,
         )
-        book.for_message("tokens", number * 7, "minute", level=0, need=1, told=[])
+        book.for_message(
+            "tokens", number * 7, "minute", level=0, need=1, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
+        )
     assert len(book.entries) <= 8
     assert len(book.slots) <= 8
 
@@ -280,10 +307,12 @@ def test_hostile_numbers_leave_a_ledger_that_answers(steps: list[tuple[float, fl
     book = Book()
     for sent, (limit, remaining, reset, by_message) in enumerate(steps, 1):
         if by_message:
-            entry = book.for_message("tokens", limit, "minute", level=0.0, need=10.0, told=[])
+            entry = book.for_message(
+                "tokens", limit, "minute", level=0.0, need=10.0, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
+            )
         else:
             reading = Reading(limit=limit, remaining=remaining, reset=reset)
-            entry = book.for_reading(reading, need=[1] * 4, spent=[float(sent)] * 4, sent_at=float(sent), sent=sent)
+            entry = book.for_reading(reading, need=[1] * 4, spent=[0] * 4, sent_at=float(sent), sent=sent)
         if entry is None:
             continue
         ledger = entry.ledger
