@@ -4,6 +4,7 @@ The real SDK over an in-process transport, plain and instrumented in turns in on
 both; processor time of this thread, so that what others take of it does not count. Prints microseconds a call and the
 ratio; the ratio is the figure to compare. Further parts:
 
+``--inside``        what passes in our code in the middle of real calls: the steadiest figure
 ``--instructions``  counted by callgrind, where valgrind is installed: no noise, but not every instruction takes as long
 ``--memory``        bytes of ours for each call in flight, and what 100,000 calls leave behind
 ``--imports``       processor time of ``import otel_ratelimit.auto`` beyond openai's and OpenTelemetry's own
@@ -40,6 +41,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit._core import limits
+from otel_ratelimit._drivers import sync
+from otel_ratelimit._drivers.hooks import Hooks
+from otel_ratelimit._drivers.session import Session
 from otel_ratelimit.testing import answers
 
 try:
@@ -246,6 +250,62 @@ def measure_instructions(calls: int) -> None:
         print(f"  {name:<34} {each:12,.0f} instructions a call  {each - plain:+10,.0f}  x {each / plain:.4f}")
 
 
+def measure_inside(calls: int) -> None:
+    """Time between the SDK and the SDK: what passes in our code in the middle of real calls, in one process, with its clock read
+    at each border. Leaves out what wrapt itself takes to call us (1 us for each of two hooks)."""
+    for name in ("no OpenTelemetry SDK", "metrics and traces on"):
+        command = [sys.executable, "-m", "tests.benchmarks.overhead", "--calls", str(calls), "--inside-of", name]
+        subprocess.run(command, check=True)
+
+
+def inside(name: str, calls: int) -> None:
+    """The child of ``measure_inside``."""
+    clock = time.perf_counter_ns
+    ours: list[int] = []
+    whole: list[int] = []
+    request, response = sync.request, Session.answered
+
+    def timed_request(self: Hooks, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        began = clock()
+        theirs = 0
+
+        def sdk(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal theirs
+            start = clock()
+            result = wrapped(*arguments, **keywords)
+            theirs = clock() - start
+            return result
+
+        session = self._open(wrapped, instance, args, kwargs)
+        assert session is not None
+        result = request(session, sdk, args, kwargs)
+        ended = clock()
+        ours[-1] += ended - began - theirs
+        whole.append(ended - began)
+        return result
+
+    def timed_response(self: Session, keywords: dict[str, Any]) -> None:
+        began = clock()
+        response(self, keywords)
+        ours.append(clock() - began)
+
+    Hooks._request = timed_request  # type: ignore[method-assign]
+    Session.answered = timed_response  # type: ignore[method-assign]
+    with variants() as chosen:
+        otel_ratelimit.instrument(**chosen[name] or {})
+        create: Any = client().chat.completions.create
+        for _ in range(300):
+            create(**BODY)
+        ours.clear()
+        whole.clear()
+        for _ in range(calls):
+            create(**BODY)
+        otel_ratelimit.uninstrument()
+    mean = statistics.fmean(sorted(ours)[: -calls // 100]) / 1000  # without the one in a hundred that was interrupted
+    all_of_it = statistics.fmean(sorted(whole)[: -calls // 100]) / 1000
+    print(f"  {name:<34} {mean:6.1f} us of {all_of_it:7.1f}  {mean / (all_of_it - mean):.2%}")
+
+
 def measure_memory(calls: int) -> None:
     """Bytes that were allocated in our modules: for each of a thousand calls in flight, and after many."""
     otel_ratelimit.instrument(policy=Policy())
@@ -333,14 +393,19 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calls", type=int, default=50)
-    for part in ("instructions", "memory", "imports", "profile"):
+    for part in ("inside", "instructions", "memory", "imports", "profile"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--inside-of", help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--flavour", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options.flavour)
+    elif options.inside_of:
+        inside(options.inside_of, options.calls)
+    elif options.inside:
+        measure_inside(3000)
     elif options.child:
         under_callgrind(options.child, options.calls)
     elif options.instructions:
