@@ -134,9 +134,8 @@ class Session:
         else:
             self.place.settle(now, succeeded=False)
         kind = None if throttle is not None else failure.kind
-        may_resend = (
-            throttle is not None or kind is not None
-        ) and self.max_retries > 0  # else positions stay as they are
+        # Positions are restored only where another attempt is possible at all.
+        may_resend = (throttle is not None or kind is not None) and self.max_retries > 0
         outcome = Outcome(
             at=now,
             throttle=throttle,
