@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from typing import Any
 
+import anyio
 import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,10 +21,11 @@ from openai import _base_client
 import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit._core.hints.limits import read_limits
+from otel_ratelimit._drivers import aio
 from otel_ratelimit._telemetry import names
 from tests.drivers.conftest import MESSAGES, chat
 from tests.telemetry_probe import Probe
-from tests.trust.in_process import HEADERS, Scripted, client, ok, reply
+from tests.trust.in_process import HEADERS, Scripted, asynchronous_client, client, ok, reply
 
 BUDGET = 0.05
 HEADER_NAMES = (
@@ -137,6 +139,50 @@ def test_any_answers(script: list[Any], stream: bool) -> None:
         otel_ratelimit.uninstrument()
     assert all(wait <= BUDGET + 0.01 for wait in waits)
     assert time.monotonic() - began < 20.0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    script=st.lists(ANSWERS, min_size=1, max_size=4), stream=st.booleans(), backend=st.sampled_from(["asyncio", "trio"])
+)
+def test_any_answers_to_tasks(script: list[Any], stream: bool, backend: str) -> None:
+    """The same for the asynchronous client, three callers at a time."""
+    replies = [
+        reply(status, body, [(b"content-type", b"application/json"), *headers]) for status, headers, body in script
+    ]
+    alone = [plain_end([one]) for one in replies]
+    otel_ratelimit.instrument(policy=Policy(max_wait=BUDGET, max_backoff=0.01))
+    waits: list[float] = []
+
+    async def no_wait(session: Any, until: float) -> None:
+        waits.append(session.seconds_until(until))
+        await anyio.sleep(0)
+
+    async def call(one: openai.AsyncOpenAI) -> None:
+        try:
+            answer: Any = await one.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=stream)
+            if stream:
+                async for _ in answer:
+                    pass
+        except ALLOWED:
+            pass
+        except Exception as error:
+            if not stream and type(error) not in alone:
+                raise
+
+    async def main() -> None:
+        async with asynchronous_client(Scripted(*replies, ok())) as one, anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(call, one)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_base_client.BaseClient, "_calculate_retry_timeout", lambda *_, **__: 0.001)
+        patch.setattr(aio, "_wait", no_wait)
+        try:
+            anyio.run(main, backend=backend)
+        finally:
+            otel_ratelimit.uninstrument()
+    assert all(wait <= BUDGET + 0.01 for wait in waits)
 
 
 @pytest.mark.parametrize("limit", ["1e15", "999999999999999", "9223372036854775807", "1" * 300, "0.000001", "1"])
