@@ -286,7 +286,7 @@ class Ledger:
     def _cap(self, most: float, now: float, spent_now: float) -> None:
         """An answer to an earlier request than the last one that was heard of: no more than ``most`` can be left. It is less than
         was believed where a burst arrived in another order than it left."""
-        if most < self.level(now, spent_now, self._full):
+        if most < self.level(now, spent_now, max(self._full, self.sent)):
             self._level = most
             self._at = now
             self._spent = spent_now
