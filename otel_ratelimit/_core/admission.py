@@ -189,6 +189,8 @@ class Admission:
             limits.gates.in_flight -= 1
         elif ticket.state != SETTLED or throttle is None:
             return
+        if ticket.sent_at > now:
+            ticket.sent_at = now  # the clock was set back meanwhile: nothing may count from a time that is yet to come
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)
@@ -211,7 +213,7 @@ class Admission:
         self._arrive(now)
         ticket.state = WAITING
         ticket.collected = False
-        ticket.told = -1.0
+        ticket.told = -math.inf
         ticket.last_sent = self._limits.gates.sent
         ticket.needs = self._limits.needs(ticket.cost, ticket.exact)
         ticket.not_before = now if ticket.ignores_reset or not not_before > now else not_before
@@ -289,7 +291,7 @@ class Admission:
             ticket, holders = queue.next(now)
             held: Needs | None = None
             for other in holders:
-                self._tell(other, max(other.not_before or now, now + LEAST_SLEEP))
+                self._tell(other, max(now if other.not_before is None else other.not_before, now + LEAST_SLEEP))
                 mine = other.needs
                 held = mine if held is None else (
                     held[0] + mine[0], held[1] + mine[1], held[2] + mine[2], held[3] + mine[3],

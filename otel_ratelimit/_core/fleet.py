@@ -173,7 +173,7 @@ class FleetAdmission(Admission):
         due = now + max(min(answer["again"], HEARTBEAT), 0.001)
         if self._queue.size:
             for ticket in self._queue.held(now):
-                due = min(due, max(ticket.not_before or now, now + 0.001))
+                due = min(due, max(now if ticket.not_before is None else ticket.not_before, now + 0.001))
         else:
             due = now + self.heartbeat(now)
         fleet.began_at = math.inf

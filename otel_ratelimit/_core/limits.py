@@ -45,7 +45,7 @@ MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
 QUICKEST_FADES: Final = 1.01
-"""Factor by which the quickest refusal of late is forgotten with each further one: networks change."""
+"""Factor by which the quickest refusal of late is forgotten with each further one."""
 
 NOBODY: Final = (-math.inf, -math.inf, -math.inf, -math.inf)
 
@@ -287,11 +287,12 @@ class Limits:
     def _date(self, ticket: Ticket, now: float) -> None:
         """When a refused request reached the server: not before the quickest refusal's way back ago.
 
-        Between its turn and the wire a request may wait for a processor, a connection or a token; were it dated at its turn,
-        all that flowed in meanwhile would be counted once more.
+        A request may wait for a processor or a connection after its turn; what flows in meanwhile must not count once more.
         """
-        self._quickest = min(self._quickest * QUICKEST_FADES, max(now - ticket.sent_at, 0.0))
-        ticket.sent_at = max(ticket.sent_at, now - self._quickest)
+        way = now - ticket.sent_at
+        if way > 0:
+            self._quickest = min(self._quickest * QUICKEST_FADES, way)
+            ticket.sent_at = max(ticket.sent_at, now - self._quickest)
 
     def _take_reading(
         self, ticket: Ticket, reading: Reading, now: float, told: dict[Entry, float], *, refused: bool

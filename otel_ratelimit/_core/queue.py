@@ -17,6 +17,7 @@ others pass only if they fit beside it.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -61,7 +62,7 @@ class Ticket:
         self.priority = priority
         self.number = number
         self.state = WAITING
-        self.told = -1.0
+        self.told = -math.inf
         self.collected = True
         self.exact: float | None = None
         self.forced = False

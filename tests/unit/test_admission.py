@@ -292,6 +292,21 @@ def test_the_clock_may_jump() -> None:
     assert admission.check(ticket, 1_001.1) is None
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["bare", "numbers"])
+def test_the_clock_may_be_set_back_during_a_call(known: bool) -> None:
+    """The answer belongs to a request that left, by the new clock, an hour from now: nobody waits for that hour."""
+    admission = make()
+    now = 10_000.0
+    tickets = [admission.enter(now, CALL, "normal") for _ in range(5)]
+    now -= 3_600.0
+    for ticket in tickets:
+        words = tokens(0, reset=60.0) if known else []
+        admission.settle(ticket, now, readings=words, throttle=Throttle(kind="tokens"), succeeded=False)
+        admission.requeue(ticket, now, now + 0.5)
+    went = serve(admission, tickets, now, now + 60.0)
+    assert {who for _, who in went} == set(tickets)
+
+
 def test_far_below_the_limit_nothing_is_remembered_and_nobody_waits() -> None:
     """A hundred thousand calls leave no trace."""
     admission = make()
@@ -369,7 +384,8 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
                 at = admission.check(ticket, now)
                 assert at is None or at > now
         waits = [at for ticket in alive if ticket.state == 0 and (at := admission.check(ticket, now)) is not None]
-        assert all(at <= max(now + 60.01, *(ticket.not_before or 0 for ticket in alive)) for at in waits)
+        own = [now if ticket.not_before is None else ticket.not_before for ticket in alive]
+        assert all(at <= max(now + 60.01, *own) for at in waits)
         now = max([now, *waits])
     assert admission.in_flight == 0
 
