@@ -189,8 +189,7 @@ class Admission:
             limits.gates.in_flight -= 1
         elif ticket.state != SETTLED or throttle is None:
             return
-        if ticket.sent_at > now:
-            ticket.sent_at = now  # the clock was set back meanwhile: nothing may count from a time that is yet to come
+        ticket.sent_at = min(ticket.sent_at, now)  # the clock may have been set back: nothing counts from a time to come
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)

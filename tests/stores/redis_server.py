@@ -18,11 +18,17 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 MISSING = "no redis-server or valkey-server is installed (Debian: apt-get install redis-server)"
 
 
+HIGHEST_PORT = 55_535
+"""A node of a cluster also listens 10,000 ports above its own, and ends at once where there is none."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            if port <= HIGHEST_PORT:
+                return port
 
 
 class RedisServer:
