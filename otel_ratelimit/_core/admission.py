@@ -189,7 +189,8 @@ class Admission:
             limits.gates.in_flight -= 1
         elif ticket.state != SETTLED or throttle is None:
             return
-        ticket.sent_at = min(ticket.sent_at, now)  # the clock may have been set back: nothing counts from a time to come
+        # The clock may have been set back since: nothing counts from a time that is yet to come.
+        ticket.sent_at = min(ticket.sent_at, now)
         if throttle is not None:
             self._arrive(now)
             limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)
