@@ -45,7 +45,7 @@ MOST_WORK: Final = 20.0
 """A call counts for no more than so many usual ones where nobody says what is counted."""
 
 QUICKEST_FADES: Final = 1.01
-"""Factor by which the quickest refusal of late is forgotten with each further one."""
+"""Factor by which the quickest refusal of late is forgotten with each further one: networks change."""
 
 NOBODY: Final = (-math.inf, -math.inf, -math.inf, -math.inf)
 
