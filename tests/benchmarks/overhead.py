@@ -1,10 +1,10 @@
 """What an undisturbed call costs: ``uv run --group test python -m tests.benchmarks.overhead``
 
-The real SDK over an in-process transport, plain and instrumented in turns in one run, so that a noisy machine is noisy to
-both; processor time of this thread, so that what others take of it does not count. Prints microseconds a call and the
-ratio; the ratio is the figure to compare. Further parts:
+The real SDK over an in-process transport, plain and instrumented calls in turns in one process, so that a noisy machine is
+noisy to both. Prints what ours takes longer in microseconds a call, and the ratio; the ratio is the figure to compare.
+Further parts:
 
-``--inside``        what passes in our code in the middle of real calls: the steadiest figure
+``--inside``        what passes in our code in the middle of real calls
 ``--instructions``  counted by callgrind, where valgrind is installed: no noise, but not every instruction takes as long
 ``--memory``        bytes of ours for each call in flight, and what 100,000 calls leave behind
 ``--imports``       processor time of ``import otel_ratelimit.auto`` beyond openai's and OpenTelemetry's own
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from openai._base_client import AsyncAPIClient, SyncAPIClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -76,13 +77,22 @@ BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello. 
 ANSWER = answers.chat(BODY)
 
 
-def client() -> openai.OpenAI:
+OWN_METHODS = {
+    flavour: {name: owner.__dict__[name] for name in ("request", "_process_response")}
+    for flavour, owner in (("sync", SyncAPIClient), ("asyncio", AsyncAPIClient))
+}
+"""The SDK's, from before they are patched."""
+
+
+def client(of: type[openai.OpenAI] = openai.OpenAI) -> openai.OpenAI:
     """A client whose server is a function."""
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=ANSWER, headers=HEADERS))
-    return openai.OpenAI(base_url="http://127.0.0.1/v1", api_key="test", http_client=httpx.Client(transport=transport))
+    return of(base_url="http://127.0.0.1/v1", api_key="test", http_client=httpx.Client(transport=transport))
 
 
-def asynchronous_client(gate: asyncio.Event | None = None) -> openai.AsyncOpenAI:
+def asynchronous_client(
+    gate: asyncio.Event | None = None, of: type[openai.AsyncOpenAI] = openai.AsyncOpenAI
+) -> openai.AsyncOpenAI:
     """The same; ``gate`` holds its answers back."""
 
     async def answer(_request: Any) -> Any:
@@ -91,7 +101,7 @@ def asynchronous_client(gate: asyncio.Event | None = None) -> openai.AsyncOpenAI
         return httpx.Response(200, json=ANSWER, headers=HEADERS)
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    return openai.AsyncOpenAI(base_url="http://127.0.0.1/v1", api_key="test", http_client=http)
+    return of(base_url="http://127.0.0.1/v1", api_key="test", http_client=http)
 
 
 class _Nowhere:
@@ -112,14 +122,13 @@ class _Nowhere:
 
 
 @contextmanager
-def variants() -> Iterator[dict[str, dict[str, Any] | None]]:
-    """What ``instrument`` is given; None for the SDK alone."""
+def variants() -> Iterator[dict[str, dict[str, Any]]]:
+    """What ``instrument`` is given."""
     tracers = TracerProvider()
     tracers.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
     meters = MeterProvider([PeriodicExportingMetricReader(_Nowhere(), export_interval_millis=5000)])  # type: ignore[arg-type]
     providers = {"tracer_provider": tracers, "meter_provider": meters}
     yield {
-        "openai alone": None,
         "no OpenTelemetry SDK": {"policy": Policy()},
         "no OpenTelemetry SDK, pacing off": {"policy": Policy(pacing=False)},
         "metrics and traces on": {"policy": Policy(), **providers},
@@ -130,91 +139,75 @@ def variants() -> Iterator[dict[str, dict[str, Any] | None]]:
     meters.shutdown()
 
 
-def times(sets: int, rounds: int, calls: int, flavour: str) -> None:
-    """Measure every variant in turns, and print.
+def times(sets: int, pairs: int, flavour: str) -> None:
+    """Print what each variant adds to a call.
 
-    Each has a process of its own that is warm by then: patching and restoring a class makes the interpreter forget what it
-    has learned about it, which would be measured instead. And each has many, one after the other: where a process happens to
-    have its memory makes it some 5 % quicker or slower than its twin, for as long as it lives. Of one process the quickest
-    round counts, of many the median.
+    A child process for each variant holds both sides: a client of ours, and one of a class that has the SDK's own methods back.
+    They call in turns, and the differences of neighbours are what counts: whatever the machine does to one, it does to the other.
+    Between processes it would not: where one happens to have its memory makes it some 5 % quicker or slower than its twin for
+    as long as it lives, which is more than what is to be measured. So several are asked, and the median of them is told.
     """
     with variants() as chosen:
         names = list(chosen)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for number in range(sets):
-        measured = _one_set(names, number, rounds, calls, flavour)
+        environment = {**os.environ, "PYTHONHASHSEED": str(number)}
         for name in names:
-            found[name].append(min(measured[name]))
-    plain = found["openai alone"]
-    print(f"{flavour}, {sets} processes each: added to a call of {statistics.median(plain):.0f} us")
+            command = [sys.executable, "-m", "tests.benchmarks.overhead", "--flavour", flavour, "--pairs", str(pairs)]
+            child = subprocess.run(
+                [*command, "--pairs-of", name], check=True, stdout=subprocess.PIPE, text=True, env=environment
+            )
+            plain, added = map(float, child.stdout.split())
+            found[name].append((plain, added))
+    print(f"{flavour}: added to a call; the median of {sets} processes of {pairs:,} pairs each (lowest, highest)")
     for name, of_name in found.items():
-        added = sorted(mine - theirs for mine, theirs in zip(of_name, plain, strict=True))
-        low, middle, high = statistics.quantiles(added, n=4)
-        error = 1.25 * statistics.stdev(added) / len(added) ** 0.5
-        share = middle / statistics.median(plain)
-        print(f"  {name:<34} {middle:+7.1f} us +- {error:4.1f} ({low:+.0f} ... {high:+.0f})  {share:+.2%}")
+        middle = statistics.median(added for _, added in of_name)
+        shares = sorted(added / plain for plain, added in of_name)
+        whole = statistics.median(plain for plain, _ in of_name)
+        print(f"  {name:<34} {middle:+6.1f} us of {whole:5.0f}  {statistics.median(shares):+.2%}"
+              f"  ({shares[0]:+.2%}, {shares[-1]:+.2%})")  # fmt: skip
 
 
-def _one_set(names: list[str], number: int, rounds: int, calls: int, flavour: str) -> dict[str, list[float]]:
-    """Microseconds a call in each round, of one process for each variant."""
-    measured: dict[str, list[float]] = {name: [] for name in names}
-    command = [sys.executable, "-m", "tests.benchmarks.overhead", "--flavour", flavour, "--worker"]
-    environment = {**os.environ, "PYTHONHASHSEED": str(number)}
-    workers = {
-        name: subprocess.Popen(
-            [*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        for name in names
-    }
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            print(calls, file=worker.stdin, flush=True)
-            measured[name].append(float(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.communicate("")
-    return measured
-
-
-def work(name: str, flavour: str) -> None:
-    """A child of ``times``: for each number on its input, makes so many calls and says how long one took."""
+def pairs_of(name: str, pairs: int, flavour: str) -> None:
+    """The child of ``times``: prints the microseconds of a plain call, and what ours takes longer."""
+    asynchronous = flavour == "asyncio"
+    base: Any = openai.AsyncOpenAI if asynchronous else openai.OpenAI
+    make: Any = asynchronous_client if asynchronous else client
     with variants() as chosen:
-        arguments = chosen[name]
-        if arguments is not None:
-            otel_ratelimit.instrument(**arguments)
-        create: Any = client().chat.completions.create
-        asynchronous: Any = asynchronous_client().chat.completions.create
-        loop = asyncio.new_event_loop()
+        otel_ratelimit.instrument(**chosen[name])
+        plain: Any = type("Plain", (base,), OWN_METHODS[flavour])
+        sides = [make(of=of).chat.completions.create for of in (plain, base)]
+        took: list[list[int]] = [[], []]
+        clock = time.perf_counter_ns
 
-        async def calls_in_turn(number: int) -> None:
-            for _ in range(number):
-                await asynchronous(**BODY)
+        async def call_in_turns(number: int) -> None:
+            for turn in range(number):
+                for side in (0, 1) if turn % 2 else (1, 0):
+                    create = sides[side]
+                    began = clock()
+                    if asynchronous:
+                        await create(**BODY)
+                    else:
+                        create(**BODY)
+                    took[side].append(clock() - began)
 
-        def run(number: int) -> None:
-            if flavour == "asyncio":
-                loop.run_until_complete(calls_in_turn(number))
-                return
-            for _ in range(number):
-                create(**BODY)
-
-        run(300)
+        asyncio.run(call_in_turns(300))
+        gc.collect()
         gc.freeze()
-        for line in sys.stdin:
-            number = int(line)
-            began = time.thread_time_ns()
-            run(number)
-            print((time.thread_time_ns() - began) / number / 1000, flush=True)
-        loop.close()
+        took[:] = [[], []]
+        asyncio.run(call_in_turns(pairs))
+        otel_ratelimit.uninstrument()
+    differences = sorted(ours - theirs for theirs, ours in zip(*took, strict=True))
+    cut = pairs // 50  # those at either end were interrupted by others
+    print(statistics.median(took[0]) / 1000, statistics.fmean(differences[cut:-cut]) / 1000)
 
 
 def under_callgrind(name: str, calls: int) -> None:
     """The child of ``measure_instructions``: counts only while it makes its calls."""
     create: Any = client().chat.completions.create
     with variants() as chosen:
-        arguments = chosen[name]
-        if arguments is not None:
-            otel_ratelimit.instrument(**arguments)
+        if name in chosen:
+            otel_ratelimit.instrument(**chosen[name])
         limits.LOOK_AGAIN *= 50.0  # type: ignore[misc]  # by as much time goes by more slowly here
         for _ in range(60):
             create(**BODY)
@@ -292,7 +285,7 @@ def inside(name: str, calls: int) -> None:
     Hooks._request = timed_request  # type: ignore[method-assign]
     Session.answered = timed_response  # type: ignore[method-assign]
     with variants() as chosen:
-        otel_ratelimit.instrument(**chosen[name] or {})
+        otel_ratelimit.instrument(**chosen[name])
         create: Any = client().chat.completions.create
         for _ in range(300):
             create(**BODY)
@@ -375,7 +368,7 @@ def profile(calls: int) -> None:
     """Our functions, by their own time."""
     create: Any = client().chat.completions.create
     with variants() as chosen:
-        otel_ratelimit.instrument(**chosen["no OpenTelemetry SDK"] or {})
+        otel_ratelimit.instrument(**chosen["no OpenTelemetry SDK"])
         for _ in range(50):
             create(**BODY)
         profiler = cProfile.Profile()
@@ -390,18 +383,18 @@ def profile(calls: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sets", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--sets", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--calls", type=int, default=50)
     for part in ("inside", "instructions", "memory", "imports", "profile"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--inside-of", help=argparse.SUPPRESS)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--pairs-of", help=argparse.SUPPRESS)
     parser.add_argument("--flavour", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        work(options.worker, options.flavour)
+    if options.pairs_of:
+        pairs_of(options.pairs_of, options.pairs, options.flavour)
     elif options.inside_of:
         inside(options.inside_of, options.calls)
     elif options.inside:
@@ -418,7 +411,7 @@ def main() -> None:
         profile(options.calls)
     else:
         for flavour in ("sync", "asyncio"):
-            times(options.sets, options.rounds, options.calls, flavour)
+            times(options.sets, options.pairs, flavour)
 
 
 if __name__ == "__main__":

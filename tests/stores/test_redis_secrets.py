@@ -14,7 +14,7 @@ import pytest
 
 import otel_ratelimit
 from otel_ratelimit import Policy
-from otel_ratelimit.testing import Limit, ThrottlingServer
+from otel_ratelimit.testing import Limit, ThrottlingServer, throttle_reply
 from tests.stores.redis_server import RedisServer
 from tests.telemetry_probe import Probe
 
@@ -51,7 +51,7 @@ def test_nothing_private_goes_to_redis(own_redis: RedisServer, probe: Probe) -> 
     )
     messages: list[Any] = [{"role": "user", "content": f"{MARK} prompt"}]
     with (
-        ThrottlingServer([Limit("tokens", 60_000, used=59_800)], latency=0.01) as server,
+        ThrottlingServer([Limit("tokens", 60_000, used=59_800)], script=[throttle_reply(0.05)], latency=0.01) as server,
         openai.OpenAI(
             base_url=f"{server.base_url}/", api_key=f"sk-{MARK}", organization=f"org-{MARK}", project=f"proj-{MARK}"
         ) as client,
