@@ -68,13 +68,19 @@ def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:
             except Exception as fault:
                 return contain(fault, one, two, three)
 
+        def of_five(one: Any, two: Any, three: Any, four: Any, five: Any) -> Any:
+            try:
+                return function(one, two, three, four, five)
+            except Exception as fault:
+                return contain(fault, one, two, three, four, five)
+
         def of_any(*args: Any) -> Any:
             try:
                 return function(*args)
             except Exception as fault:
                 return contain(fault, *args)
 
-        guards: dict[int, Callable[..., Any]] = {1: of_one, 2: of_two, 3: of_three}
+        guards: dict[int, Callable[..., Any]] = {1: of_one, 2: of_two, 3: of_three, 5: of_five}
         plain = isinstance(function, FunctionType)  # a bound method counts its `self` as well
         guarded: Any = guards.get(function.__code__.co_argcount, of_any) if plain else of_any
         guarded.__name__ = getattr(function, "__name__", place)

@@ -85,21 +85,32 @@ class Admission:
 
     # --- the life of a call -------------------------------------------------------------------------------------------
 
+    def enter_calmly(self, now: float, cost: Cost, priority: Priority) -> Ticket | None:
+        """:meth:`enter`, if nobody waits and every limit surely has more than enough room: by far the usual call. None: it may
+        be so or not, nothing was done."""
+        limits = self._limits
+        if self._queue.size or limits.calm is NOBODY or now < self._now:
+            return None
+        ticket = Ticket(cost, priority, self._number + 1)
+        if not limits.reserve_calmly(ticket, now):
+            return None
+        self._now = ticket.arrived = now
+        self._number += 1
+        ticket.state = IN_FLIGHT
+        return ticket
+
     def enter(self, now: float, cost: Cost, priority: Priority) -> Ticket:
         """A call takes its place. ``ticket.admitted`` is True at once if nobody waits and every limit has room."""
-        if now < self._now:
-            self._clock_went_back(now)
-        self._now = now
+        calmly = self.enter_calmly(now, cost, priority)
+        if calmly is not None:
+            return calmly
+        self._arrive(now)
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
         ticket.arrived = now
         limits = self._limits
-        alone = not self._queue.size
-        if alone and limits.reserve_calmly(ticket, now):
-            ticket.state = IN_FLIGHT
-            return ticket
         needs = limits.needs(cost)
-        if alone and limits.when(needs, None, now) <= now:
+        if not self._queue.size and limits.when(needs, None, now) <= now:
             ticket.state = IN_FLIGHT
             limits.reserve(ticket, needs, now)
             return ticket

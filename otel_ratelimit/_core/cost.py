@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 CHARACTERS_PER_TOKEN: Final = 4.0
@@ -64,6 +65,7 @@ class Cost(NamedTuple):
 
 
 NOTHING_KNOWN: Final = Cost()
+_cost: Final = partial(tuple.__new__, Cost)  # its own constructor is a Python function
 
 
 def estimate(path: str, body: object) -> Cost:
@@ -86,7 +88,7 @@ def estimate(path: str, body: object) -> Cost:
         choices = body.get("n")
         if choices is not None and type(choices) is int and choices > 1 and "images/" not in path:
             limit = min(limit * min(choices, 128), MAX_COST)  # 128: the most that the API takes
-        return Cost(characters / CHARACTERS_PER_TOKEN if characters < MAX_COST else MAX_COST, limit)
+        return _cost((characters / CHARACTERS_PER_TOKEN if characters < MAX_COST else MAX_COST, limit, 1.0))
     except Exception:  # a body of the caller's own making must never fail the call
         return NOTHING_KNOWN
 
@@ -153,8 +155,7 @@ BETTER: Final = 0.5
 
 
 def _larger(cost: Cost) -> float:
-    inputs, outputs, _ = cost  # quicker than by name, and each call comes here
-    return inputs if inputs > outputs else outputs
+    return max(cost.input, cost.output)
 
 
 def _sum(cost: Cost) -> float:
@@ -218,7 +219,11 @@ class Tariff:
 
     def tokens(self, cost: Cost) -> float:
         """Tokens that the server is expected to charge for this call."""
-        expected = _RULES[self._rule](cost) * self._factor
+        inputs, outputs, _ = cost
+        expected = inputs if inputs > outputs else outputs  # the first rule, without a step into it: each call comes here
+        if self._rule:
+            expected = _RULES[self._rule](cost)
+        expected *= self._factor
         return expected if expected > 0 else self.typical
 
     def learn_requested(self, cost: Cost, charged: float) -> None:

@@ -26,7 +26,8 @@ async def request(
     """Carry one call of ``AsyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
     token = current.set(session)
     try:
-        step = session.start() if step is None else step
+        if step is None:
+            step = session.at_once or session.start()
         while True:
             if isinstance(step, Send):
                 if step.reason is not None:

@@ -175,7 +175,10 @@ class Hooks:
     def _process_response(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         session = current.get()
         if session is not None and session.client is instance:
-            session.answered(kwargs)
+            if session.listens:
+                session.answered(kwargs)
+            else:  # a step into another function would cost more than all that there is to do
+                session.response = kwargs.get("response")
         else:
             self._passed_by(instance)
         return wrapped(*args, **kwargs)

@@ -57,13 +57,6 @@ class Replay:
         return True
 
 
-def capture(options: Any) -> Replay:
-    """Note where the request's files stand. Costs nothing for a JSON body."""
-    if options.files is None and getattr(options, "content", None) is None:
-        return NOTHING_TO_REWIND
-    return Replay(options)
-
-
 def _contents(options: Any) -> Iterator[object]:
     if options is None:
         return

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
-from otel_ratelimit._core.cost import Cost, estimate
+from otel_ratelimit._core.cost import estimate
 from otel_ratelimit._core.events import (
     Admitted,
     BackOff,
@@ -37,7 +37,7 @@ from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.bounded import bound_reading
 from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
-from otel_ratelimit._drivers.replay import capture
+from otel_ratelimit._drivers.replay import NOTHING_TO_REWIND, Replay
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_priority
 from otel_ratelimit._stores.memory import Place
@@ -56,8 +56,7 @@ class Session:
     # What an undisturbed call never touches stays here, on the class; the first disturbance makes it the call's own. (What it
     # does look at is set by ``__init__``: the interpreter is slower to find it on the class.)
     _core: Generator[Command, Any, Verdict] | None = None
-    _response: Any = None
-    _status: int | None = None
+    response: Any = None
     _failure: Failure | None = None
     _observed: object = None
     _resends = 0  # by us, and by the SDK's own loop
@@ -69,6 +68,7 @@ class Session:
     _wait_began = 0.0
     _sleep_began = 0.0
     ended = False  # telemetry has the call's end
+    listens = False  # has to do more with an answer than to keep it
     released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
@@ -79,10 +79,19 @@ class Session:
         known = runtime.known(client, options)
         self.subject = known.subject
         self.place = Place(runtime.store, known.line, policy.pacing and policy.mode == "wait")
-        self._replay = capture(options)
-        self._cost: Cost | None = None
+        simple = options.files is None and getattr(options, "content", None) is None
+        self._replay = NOTHING_TO_REWIND if simple else Replay(options)
         self._trace: CallTrace | None = None
-        self.began = self._attempt_began = runtime.clock.monotonic()
+        self._cost = cost = estimate(options.url, options.json_data)
+        self.began = self._attempt_began = now = runtime.clock.monotonic()
+        # Last of all, so that a fault of ours cannot leave a reservation behind.
+        calm = self.place.reserve_calmly(cost, block_priority.get() or policy.priority, now)
+        self.at_once = _SEND if calm else None
+
+    @property
+    def status(self) -> int | None:
+        """Of the latest success."""
+        return None if self.response is None else int(self.response.status_code)
 
     @property
     def max_retries(self) -> int:
@@ -94,9 +103,7 @@ class Session:
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        options = self.options
-        cost = self._cost = estimate(options.url, options.json_data)
-        answer = self.place.reserve(cost, block_priority.get() or self.policy.priority, None, self.began)
+        answer = self._reserve(None, self.began)
         return _SEND if type(answer) is Admitted else self._advance(answer)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
@@ -151,13 +158,17 @@ class Session:
     @_guard.contained("succeeded", lambda _self, _result: None)
     def succeeded(self, result: Any) -> None:
         """The attempt returned; the call is over."""
-        now = self.runtime.clock.monotonic()
-        self._answered_well(now, result)
+        runtime = self.runtime
+        now = runtime.clock.monotonic()
+        if not self.place.settle_calmly(now):
+            self._answered_well(now, result)
         if self._trace is None:
             self.ended = True
-            self._end_undisturbed(now)
+            response = self.response
+            status = response.status_code if response is not None else None
+            runtime.instruments.undisturbed(self.subject, status, now - self.began)
         else:
-            self._attempt_ended(now, self._status, None)
+            self._attempt_ended(now, self.status, None)
             self._end(now, "recovered", None, None)
         self.released = True
 
@@ -232,10 +243,9 @@ class Session:
     @_guard.contained("response", lambda _self, _keywords: None)
     def answered(self, keywords: dict[str, Any]) -> None:
         """A success has its head. Puts into the keywords of ``_process_response`` how often the request was sent again."""
-        self._response = response = keywords["response"]
-        self._status = response.status_code
+        self.response = response = keywords["response"]
         if self._trace is not None:  # else nothing was sent again
-            self._trace.retry_ended(self._status, None)
+            self._trace.retry_ended(response.status_code, None)
             keywords["retries_taken"] = max(self._resends, keywords.get("retries_taken", 0))
 
     @_guard.contained("should_retry", lambda _self, _response: False)
@@ -332,11 +342,7 @@ class Session:
         return core
 
     def _reserve(self, not_before: float | None, now: float) -> Admitted | NotBefore:
-        cost = self._cost
-        if cost is None:
-            cost = self._cost = estimate(self.options.url, self.options.json_data)
-        priority = block_priority.get() or self.policy.priority
-        return self.place.reserve(cost, priority, not_before, now)
+        return self.place.reserve(self._cost, block_priority.get() or self.policy.priority, not_before, now)
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
@@ -354,14 +360,9 @@ class Session:
             self._bypass = False
 
     def _answered_well(self, now: float, result: Any) -> None:
-        response = self._response
-        if not self.place.settle_calmly(now):
-            readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
-            self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
-
-    @_guard.contained("telemetry", lambda _self, _now: None)
-    def _end_undisturbed(self, now: float) -> None:
-        self.runtime.instruments.undisturbed(self.subject, self._status, now - self.began)
+        response = self.response
+        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
+        self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
 
     @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
     def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
@@ -392,4 +393,5 @@ class Session:
         if self._trace is None:
             age = self.runtime.clock.monotonic() - self.began
             self._trace = CallTrace(self.runtime.instruments, self.subject, age)
+            self.listens = True
         return self._trace

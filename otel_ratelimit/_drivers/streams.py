@@ -39,13 +39,15 @@ Sending = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 class StreamSession(Session):
     """A call that asked for a stream: it can be taken up again after its answer's head came."""
 
+    listens = True
+
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any, sending: Sending) -> None:
-        super().__init__(runtime, policy, client, options)
         self.sending = sending
         self.claimed = False
         self._context = otel_context.get_current()
         self._handed_over = False
         self._reopened = False
+        super().__init__(runtime, policy, client, options)
 
     @property
     def may_resend(self) -> bool:
@@ -67,7 +69,7 @@ class StreamSession(Session):
         if self._reopened:
             now = self.runtime.clock.monotonic()
             self._answered_well(now, result)
-            self._attempt_ended(now, self._status, None)
+            self._attempt_ended(now, self.status, None)
         else:
             super().succeeded(result)
         self._handed_over = True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
-from otel_ratelimit._drivers.scope import current, leave
+from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._drivers.session import Session, Step
 
 
@@ -23,7 +23,8 @@ def request(
     """Carry one call of ``SyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
     token = current.set(session)
     try:
-        step = session.start() if step is None else step
+        if step is None:
+            step = session.at_once or session.start()
         while True:
             if isinstance(step, Send):
                 if step.reason is not None:
@@ -48,7 +49,7 @@ def request(
     finally:
         if not session.released:
             session.left()
-        leave(token)
+        current.reset(token)
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
 

@@ -179,6 +179,14 @@ class Place:
         self._admission = line.admission
         self._paced = paced
 
+    def reserve_calmly(self, cost: Cost, priority: Priority, now: float) -> bool:
+        """Take a place where it is certain to be free: by far the usual call. False: nothing was done, :meth:`reserve` tells."""
+        store = self._store
+        with store._lock:
+            store._now = now
+            self._ticket = ticket = self._admission.enter_calmly(now, cost, priority)
+        return ticket is not None
+
     def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
         """Take a place, come back to it, or ask again; the answer is the turn or a time."""
         if not self._paced:
@@ -191,7 +199,7 @@ class Place:
             if ticket is None:
                 ticket = self._ticket = admission.enter(now, cost, priority)
                 if ticket.state == IN_FLIGHT:
-                    return _ADMITTED  # the hot path: nobody waits, every limit has room
+                    return _ADMITTED
             elif ticket.state == SETTLED:
                 admission.requeue(ticket, now, now if not_before is None else not_before)
             at = admission.check(ticket, now)

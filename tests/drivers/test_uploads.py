@@ -17,7 +17,7 @@ import openai
 import pytest
 from openai._files import to_httpx_files
 
-from otel_ratelimit._drivers.replay import capture
+from otel_ratelimit._drivers.replay import Replay
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 from tests.drivers.conftest import Caller
 from tests.telemetry_probe import Probe, notes
@@ -188,8 +188,8 @@ def test_an_asynchronous_file_is_not_asked_in_vain(path: Path) -> None:
 
     async def main() -> None:
         async with await anyio.open_file(path, "rb") as file:
-            assert not capture(SimpleNamespace(files=None, content=file)).possible
-            assert not capture(SimpleNamespace(files={"file": ("named", file)}, content=None)).possible
+            assert not Replay(SimpleNamespace(files=None, content=file)).possible
+            assert not Replay(SimpleNamespace(files={"file": ("named", file)}, content=None)).possible
 
     anyio.run(main)
 
