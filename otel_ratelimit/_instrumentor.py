@@ -12,8 +12,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit import _settings, _setup
-from otel_ratelimit._core.policy import ConfigurationError, Policy, Priority, check_setting
-from otel_ratelimit._core.store_url import MEMORY
+from otel_ratelimit._core.policy import MEMORY, ConfigurationError, Policy, Priority, check_setting
 from otel_ratelimit._drivers.scope import block_policy, block_priority
 
 if TYPE_CHECKING:

@@ -220,7 +220,9 @@ class Tariff:
     def tokens(self, cost: Cost) -> float:
         """Tokens that the server is expected to charge for this call."""
         inputs, outputs, _ = cost
-        expected = inputs if inputs > outputs else outputs  # the first rule, without a step into it: each call comes here
+        expected = (
+            inputs if inputs > outputs else outputs
+        )  # the first rule, without a step into it: each call comes here
         if self._rule:
             expected = _RULES[self._rule](cost)
         expected *= self._factor

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
-from otel_ratelimit._core.store_url import FORMS, MEMORY, parse_store
 from otel_ratelimit._core.throttle import Throttle
 
 Mode = Literal["wait", "observe", "off"]
@@ -18,6 +17,9 @@ Priority = Literal["interactive", "normal", "batch"]
 
 MODES: Final[tuple[str, ...]] = get_args(Mode)
 PRIORITIES: Final[tuple[str, ...]] = get_args(Priority)
+
+MEMORY: Final = "memory://"
+"""The store that is none: each process for itself."""
 
 DEFAULT_BUDGET: Final = 600.0
 """Seconds. The budget where neither the policy nor the call sets one: the SDK's own default timeout."""
@@ -101,7 +103,9 @@ def check_setting(name: str, value: Any, *, label: str | None = None) -> None:
         raise ConfigurationError(f"{label} must be one of {', '.join(PRIORITIES)}; got {value!r}")
     if name == "pacing" and not isinstance(value, bool):
         raise ConfigurationError(f"{label} must be true or false; got {value!r}")
-    if name == "store":
+    if name == "store" and value != MEMORY:
+        from otel_ratelimit._core.store_url import FORMS, parse_store  # noqa: PLC0415 - only where there is one to read
+
         try:
             parse_store(value)
         except ValueError as wrong:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-MEMORY: Final = "memory://"
+from otel_ratelimit._core.policy import MEMORY
 
 DEFAULT_PREFIX: Final = "otel_ratelimit"
 """What all keys begin with."""

@@ -8,14 +8,12 @@ then goes where that function is called: below the neighbour's wrapper, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import wrapt
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a wrapper of ours is: an attribute of a class, or what another wrapper wraps."""
 
     holder: Any

@@ -12,7 +12,7 @@ from typing import Any
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
 from otel_ratelimit._core.events import Command, Event, Send, Verdict
-from otel_ratelimit._core.hints.limits import read_limits
+from otel_ratelimit._core.hints import Readings
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.openai_sdk import Failure
@@ -49,7 +49,7 @@ class ObservedSession(Session):
             self._throttled(throttle, failure, now)
             self.place.settle(
                 now,
-                readings=read_limits(failure.headers),
+                readings=tuple(Readings(failure.headers)),
                 throttle=throttle,
                 succeeded=False,
                 cause=self._traced().last_throttle,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
@@ -73,9 +72,8 @@ _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Failure:
-    """An exception of the SDK, read. Without a ``repr``: headers and body are private, and reprs end in logs."""
+class Failure(NamedTuple):
+    """An exception of the SDK, read."""
 
     kind: FailureReason | None
     status: int | None
@@ -83,6 +81,9 @@ class Failure:
     headers: Mapping[str, str]
     body: bytes | None
     response: Any
+
+    def __repr__(self) -> str:
+        return f"Failure({self.kind}, {self.status})"  # headers and body are private, and reprs end in logs
 
     def throttle(self) -> Throttle | None:
         """The throttle that it is, if it is one."""

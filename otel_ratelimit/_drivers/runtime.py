@@ -6,8 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import openai_sdk
@@ -18,8 +17,7 @@ from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectA
 _MAX_SEEN: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Time and randomness, handed in so that tests and the virtual-clock benchmarks can move them."""
 
     monotonic: Callable[[], float] = time.monotonic
@@ -69,8 +67,8 @@ class Runtime:
 
     def first_call(self) -> None:
         """Run what was put off until the first call; every other call waits for it, none runs it again."""
-        # What reads refusals has many patterns: too slow for the import of a program, and for the middle of a throttle.
-        from otel_ratelimit._core.hints import events, response  # noqa: F401, PLC0415
+        # What reads answers has many patterns: too slow for the import of a program, and for the middle of a throttle.
+        from otel_ratelimit._core.hints import events, limits, response  # noqa: F401, PLC0415
 
         with self._first_call_lock:
             action, self.on_first_call = self.on_first_call, None
@@ -121,6 +119,6 @@ class Runtime:
         if subject.model is None or subject.model in self._models:
             return subject
         if len(self._models) >= names.MAX_MODELS:
-            return replace(subject, model=names.OTHER)
+            return subject._replace(model=names.OTHER)
         self._models.add(subject.model)
         return subject

@@ -7,7 +7,7 @@ decision about rate limits. Whatever can fail here is contained: the call then g
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 from otel_ratelimit import _guard
@@ -30,7 +30,7 @@ from otel_ratelimit._core.events import (
     Verdict,
     Woken,
 )
-from otel_ratelimit._core.hints.limits import LimitReading, Readings, read_limits
+from otel_ratelimit._core.hints import Readings
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
@@ -132,7 +132,7 @@ class Session:
             self._throttled(throttle, failure, now)
             self.place.settle(
                 now,
-                readings=read_limits(failure.headers),
+                readings=tuple(Readings(failure.headers)),
                 throttle=throttle,
                 slow_down=openai_sdk.says_slow_down(error),
                 succeeded=False,
@@ -361,7 +361,7 @@ class Session:
 
     def _answered_well(self, now: float, result: Any) -> None:
         response = self.response
-        readings: Iterable[LimitReading] = () if response is None else Readings(response.headers)
+        readings = () if response is None else Readings(response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
 
     @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)

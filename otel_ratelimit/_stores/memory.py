@@ -14,15 +14,17 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_ratelimit._core.admission import Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
-from otel_ratelimit._core.hints.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import IN_FLIGHT, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
+
+if TYPE_CHECKING:
+    from otel_ratelimit._core.hints.limits import LimitReading
 
 MAX_ACCOUNTS: Final = 1000
 """Admissions kept. Beyond it those that were used longest ago go, a tenth of all, if nobody waits in them."""

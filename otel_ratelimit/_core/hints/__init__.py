@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from otel_ratelimit._core.throttle import Throttle
 
-# What reads refusals is imported when it is needed (by the drivers at the first call): its patterns take time to compile.
+if TYPE_CHECKING:
+    from otel_ratelimit._core.hints.limits import LimitReading
 
-__all__ = ["parse_stream_event", "parse_throttle"]
+# What reads is imported when it is needed (by the drivers at the first call): its patterns take time to compile.
+
+__all__ = ["Readings", "parse_stream_event", "parse_throttle"]
 
 _STATUS_RANGE = range(100, 600)
 
@@ -79,6 +83,21 @@ def parse_stream_event(event: object, *, now: float | None = None) -> Throttle |
     except Exception:  # somebody else's model or mapping may raise anything
         return None
     return read_response(None, {}, error, _clock(now, None)) if error is not None else None
+
+
+class Readings:
+    """The limits in a response's headers (see ``limits.read_limits``), read only when somebody looks: while no limit is near,
+    most answers tell nothing that matters."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: object) -> None:
+        self._headers = headers
+
+    def __iter__(self) -> Iterator[LimitReading]:
+        from otel_ratelimit._core.hints.limits import read_limits  # noqa: PLC0415
+
+        return iter(read_limits(self._headers))
 
 
 def _disguised(body: object, now: float) -> Throttle | None:

@@ -8,7 +8,7 @@ ledger, and no clock: a date is measured from ``now``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -60,18 +60,6 @@ def read_limits(headers: object, *, now: float | None = None) -> tuple[LimitRead
         return _read(headers, now)
     except Exception:  # somebody else's mapping may raise anything; the hot path has no room for finer guards
         return ()
-
-
-class Readings:
-    """The same, read only when somebody looks: while no limit is near, most answers tell nothing that matters."""
-
-    __slots__ = ("_headers",)
-
-    def __init__(self, headers: object) -> None:
-        self._headers = headers
-
-    def __iter__(self) -> Iterator[LimitReading]:
-        return iter(read_limits(self._headers))
 
 
 def _read(headers: object, now: float | None) -> tuple[LimitReading, ...]:

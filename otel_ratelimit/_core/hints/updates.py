@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from otel_ratelimit._core.hints.limits import LimitReading, read_limits
+if TYPE_CHECKING:
+    from otel_ratelimit._core.hints.limits import LimitReading
 
 TYPE: Final = "rate_limits.updated"
 MAX_LIMITS: Final = 16
@@ -32,6 +33,8 @@ def read_update(event: object) -> tuple[LimitReading, ...]:
             value = _read(limit, field)
             if type(value) in (int, float):
                 headers[f"x-ratelimit-{field.partition('_')[0]}-{name}"] = f"{value}{unit}"
+    from otel_ratelimit._core.hints.limits import read_limits  # noqa: PLC0415 - see the package
+
     return read_limits(headers)
 
 
