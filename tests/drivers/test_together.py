@@ -130,9 +130,12 @@ def test_waits_of_others_are_linked_to_the_throttle_that_caused_them(instrumente
 
 
 def test_interactive_calls_go_before_a_batch(instrumented: Instrumented) -> None:
-    """Ten interactive calls that come last, behind fifty of a batch, are all through before half of the batch is."""
+    """Six interactive calls that come behind thirty of a batch are all through before many more of the batch are. (The limit is
+    a slow one, so that it is what holds them, and not the machine.)"""
+    rate = 600  # tokens a second
     instrumented()
     order: list[str] = []
+    before = 0
 
     async def one(client: openai.AsyncOpenAI, level: Any) -> None:
         with otel_ratelimit.priority(level):
@@ -140,19 +143,21 @@ def test_interactive_calls_go_before_a_batch(instrumented: Instrumented) -> None
         order.append(level)
 
     async def main(server: ThrottlingServer) -> None:
+        nonlocal before
         async with openai.AsyncOpenAI(base_url=server.base_url, api_key="test") as client:
             await send(client)  # now the limit is known
             async with anyio.create_task_group() as tasks:
-                for _ in range(50):
+                for _ in range(30):
                     tasks.start_soon(one, client, "batch")
                 await anyio.sleep(0.1)
-                for _ in range(10):
+                before = len(order)
+                for _ in range(6):
                     tasks.start_soon(one, client, "interactive")
 
-    with ThrottlingServer([Limit("tokens", 60 * RATE, used=60 * RATE - 5 * TOKENS)], latency=0.02) as server:
+    with ThrottlingServer([Limit("tokens", 60 * rate, used=60 * rate - 5 * TOKENS)], latency=0.02) as server:
         anyio.run(main, server)
     last = max(index for index, level in enumerate(order) if level == "interactive")
-    assert order[: last + 1].count("batch") < 25
+    assert order[before : last + 1].count("batch") < 15
 
 
 def test_an_unknown_priority_is_named() -> None:
