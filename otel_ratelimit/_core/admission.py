@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from otel_ratelimit._core.book import Reading
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
-from otel_ratelimit._core.limits import LOOK_AGAIN, NOBODY, Limits
+from otel_ratelimit._core.limits import NOBODY, Limits
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, Needs, Queue, Ticket
 from otel_ratelimit._core.throttle import Throttle
@@ -35,6 +35,10 @@ LOST: Final = 2.0
 
 LONGEST_SLEEP: Final = 60.0
 """Seconds after which a call that is not next looks again in any case."""
+
+LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at headers while all is calm. Our own calls are counted meanwhile; half of a limit that refills
+over a minute is not used up by others in a twentieth of a second."""
 
 CLOCK_SLACK: Final = 1.0
 """Seconds by which time may run backwards unnoticed: two threads that read the clock before they took the lock."""

@@ -343,6 +343,7 @@ class FleetLimits(Limits):
         self.lease = lease
         self.alone = alone
         self.calm = lease.until if lease is not None and lease.calm else NOBODY
+        self.calm_until = math.inf  # it is a slice that nobody else can take
         if lease is None and not alone:
             self._welcome = FIRST_CALLS
 

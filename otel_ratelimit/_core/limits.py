@@ -24,9 +24,9 @@ from otel_ratelimit._core.trust import Trust
 CALM: Final = 0.5
 """Share of a ledger above which nothing is near."""
 
-LOOK_AGAIN: Final = 0.05
-"""Seconds between two looks at headers while all is calm. Our own calls are counted meanwhile; half of a limit that refills
-over a minute is not used up by others in a twentieth of a second."""
+CALM_ERROR: Final = 0.01
+"""Share of a ledger that may flow past the brim while nobody looks: what is lost there must not be counted as left, or a burst
+after a pause would be let go with half as much again as there is."""
 
 OVERSIZED_APART: Final = 1.0
 """Seconds between calls that seem larger than a limit. They go at once, because only the server can say so for sure
@@ -59,12 +59,13 @@ class Limits:
         gates: what is no ledger; counts the calls.
         trust: whether the ledgers are believed alone.
         spent: what was reserved of each unit, ever.
-        calm: for each unit, the total of reservations up to which every ledger surely stands above half.
+        calm: for each unit, the total of reservations up to which every ledger surely stands above half;
+        calm_until: and the time up to which the ledgers need not be looked at.
         looked_at: when headers were last read while all was calm.
     """
 
     __slots__ = (
-        "_last_at", "_oversized_at", "_quickest", "book", "calm", "gates", "looked_at", "spent", "tariff", "trust",
+        "_last_at", "_oversized_at", "_quickest", "book", "calm", "calm_until", "gates", "looked_at", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -72,6 +73,7 @@ class Limits:
         self.book = Book()
         self.gates = gates
         self.calm: Needs = NOBODY
+        self.calm_until = math.inf
         self.spent: Needs = (0.0, 0.0, 0.0, 0.0)
         self._oversized_at = -math.inf
         self._last_at = -math.inf
@@ -87,12 +89,10 @@ class Limits:
         return (cost.requests, tokens, cost.input, cost.output)
 
     def reserve_calmly(self, ticket: Ticket, now: float) -> bool:
-        """:meth:`reserve`, if the call surely leaves all ledgers above half; False: it may or may not, nothing was done.
-
-        By far the usual call: its steps stand here in one place, because a step into each costs more than the step.
-        """
+        """:meth:`reserve`, if the call surely leaves all ledgers above half; False: nothing was done. By far the usual call:
+        its steps stand in one place, because a step into another function costs more than the step."""
         calm = self.calm
-        if calm is NOBODY:
+        if calm is NOBODY or now > self.calm_until:
             return False
         cost = ticket.cost
         inputs, outputs, requests = cost
@@ -113,13 +113,8 @@ class Limits:
         return True
 
     def when(self, needs: Needs, held: Needs | None, now: float) -> float:
-        """The earliest time at which a call may go, as far as that is known; ``now``: at once; inf: after an answer.
-
-        Args:
-            needs: what the call takes.
-            held: what is kept for others beside it; None if nothing.
-            now: the present.
-        """
+        """The earliest time at which a call that takes ``needs`` may go, as far as that is known; ``now``: at once; inf: after an
+        answer. ``held``: what is kept for others beside it; None if nothing."""
         at = now
         spent = self.spent
         for entry in self.book.entries:
@@ -149,16 +144,15 @@ class Limits:
         ticket.sent = sent = gates.count(now)
         ticket.needs = needs
         ticket.sent_at = self._last_at = now
-        if self._is_calm(spent):
+        calm = now <= self.calm_until and self._is_calm(spent)
+        if not calm and gates.gated:
+            gates.take(self._work_of(needs), now)
+        elif not calm and gates.known:
+            self._find_calm(now)
+            calm = self._is_calm(spent)
+        if calm:
             ticket.levels = None
             return
-        if gates.gated:
-            gates.take(self._work_of(needs), now)
-        elif gates.known:
-            self._find_calm(now)
-            if self._is_calm(spent):
-                ticket.levels = None
-                return
         ticket.work = gates.work
         ticket.levels = levels = []
         for entry in self.book.entries:
@@ -194,11 +188,14 @@ class Limits:
 
     def _find_calm(self, now: float) -> None:
         calm = [math.inf, math.inf, math.inf, math.inf]
+        self.calm_until = math.inf
         for entry in self.book.entries:
-            unit = entry.unit
+            unit, ledger = entry.unit, entry.ledger
             spent = self.spent[unit]
-            room = entry.ledger.level(now, spent, self.gates.sent) - CALM * entry.ledger.capacity
+            room = ledger.level(now, spent, self.gates.sent) - CALM * ledger.capacity
             calm[unit] = min(calm[unit], spent + room if room > 0 else -math.inf)
+            if ledger.rate > 0:
+                self.calm_until = min(self.calm_until, now + CALM_ERROR * ledger.capacity / ledger.rate)
         self.calm = (calm[0], calm[1], calm[2], calm[3])
 
     def _work_of(self, needs: Needs) -> float:

@@ -1,7 +1,8 @@
 """Random interleavings of calls, throttles, cancellations, priorities and failures, through the pure core.
 
 A model server beside the core keeps its own bucket. What must hold at every step: no reservation is lost or made twice, the
-order of a priority is kept, nobody is told a time that never comes, no wake is lost; and in the end all are served.
+order of a priority is kept, nobody is told a time that never comes, no wake is lost, and no call goes for which a server that
+has said what is left has no room; and in the end all are served.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from otel_ratelimit._core.throttle import Throttle
 
 LATENCY = 0.05
 
+MARGIN = 0.01
+"""Share of the limit that a call may lack after all, where the server has told of its limit: it rounds what it tells."""
+
 
 class Call:
     """A caller: its ticket, when it looks again, and when its request left."""
@@ -34,6 +38,7 @@ class Call:
         self.wakes_at = math.inf
         self.sent_at: float | None = None
         self.refused: float | None = None
+        self.readings: tuple[LimitReading, ...] = ()
 
 
 class Interplay(RuleBasedStateMachine):
@@ -58,6 +63,7 @@ class Interplay(RuleBasedStateMachine):
         self.sent = 0
         self.served = 0
         self.refusals = 0
+        self.told = False
 
     # --- the server ---------------------------------------------------------------------------------------------------
 
@@ -72,6 +78,7 @@ class Interplay(RuleBasedStateMachine):
         return (tokens - self.level) / rate
 
     def readings(self) -> tuple[LimitReading, ...]:
+        """What the server says in the headers of its answer: how things stood when the request came."""
         if not self.headers:
             return ()
         reset = (self.limit - self.level) / (self.limit / 60.0)
@@ -100,6 +107,8 @@ class Interplay(RuleBasedStateMachine):
             call.sent_at = self.now
             self.sent += 1
             call.refused = self.take(call.tokens)
+            call.readings = self.readings()
+            assert not (self.told and call.refused) or call.refused <= MARGIN * 60.0, "more than the server allows"
         else:
             assert at > self.now, "told to come at once, and not let in"
             assert at <= self.now + LONGEST_SLEEP + 60.0 + LOST or at == math.inf
@@ -127,7 +136,8 @@ class Interplay(RuleBasedStateMachine):
         if failed:
             self.admission.settle(call.ticket, self.now, succeeded=False)
         elif call.refused is None:
-            self.admission.settle(call.ticket, self.now, readings=self.readings(), succeeded=True)
+            self.admission.settle(call.ticket, self.now, readings=call.readings, succeeded=True)
+            self.told = self.told or self.headers
             self.served += 1
         else:
             self.refusals += 1
@@ -137,8 +147,9 @@ class Interplay(RuleBasedStateMachine):
             if self.numbers:
                 throttle = replace(throttle, limit=limit, used=used, requested=call.tokens)
             self.admission.settle(
-                call.ticket, self.now, readings=self.readings(), throttle=throttle, succeeded=False, cause=call
+                call.ticket, self.now, readings=call.readings, throttle=throttle, succeeded=False, cause=call
             )
+            self.told = self.told or self.headers
             call.sent_at = None
             self.admission.requeue(call.ticket, self.now, self.now + delay + 0.025)
             self.look(call)
