@@ -72,7 +72,7 @@ class Interplay(RuleBasedStateMachine):
         rate = self.limit / 60.0
         self.level = min(self.limit, self.level + (self.now - self.filled_at) * rate)
         self.filled_at = self.now
-        if tokens <= self.level:
+        if tokens <= self.level + 1e-6:
             self.level -= tokens
             return None
         return (tokens - self.level) / rate
@@ -117,8 +117,9 @@ class Interplay(RuleBasedStateMachine):
     def wake(self) -> None:
         """Those whom the admission names look again, as the store would have them."""
         while wakes := self.admission.take_wakes():
-            for call in self.calls:
-                if call.ticket in wakes and call.sent_at is None and call.ticket.state in (WAITING, IN_FLIGHT):
+            of = {call.ticket: call for call in self.calls}
+            for call in [of[ticket] for ticket in wakes if ticket in of]:  # in the order in which they were let go
+                if call.sent_at is None and call.ticket.state in (WAITING, IN_FLIGHT):
                     self.look(call)
 
     def in_flight(self) -> list[Call]:

@@ -390,6 +390,22 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
     assert admission.in_flight == 0
 
 
+@pytest.mark.parametrize("steady", [1, 100], ids=["a pause", "steady calls"])
+def test_what_flowed_past_a_full_bucket_is_not_there_for_a_burst(steady: int) -> None:
+    """60 calls fit into it, however long it was full before; none of them waits for the answer of another."""
+    admission = make()
+    first = admission.enter(0.0, CALL, "normal")
+    admission.settle(first, 0.0, readings=tokens(59_000, reset=1.0), succeeded=True)
+    admission.leave(first, 0.0)
+    for number in range(steady):
+        now = 1.0 + number * 0.5  # half of what flows in
+        call = admission.enter(now, Cost(output=250.0), "normal")
+        admission.settle(call, now, readings=tokens(59_750, reset=0.25), succeeded=True)
+        admission.leave(call, now)
+    burst = [admission.enter(100.0, CALL, "normal") for _ in range(100)]
+    assert sum(call.admitted for call in burst) == 60
+
+
 def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None:
     """The header shows plenty, and every answer is a refusal that it cannot explain away: a storm, but for the pacer."""
     admission = make()
