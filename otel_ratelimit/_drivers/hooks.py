@@ -130,9 +130,10 @@ class Hooks:
         session = self._open(wrapped, instance, args, kwargs)
         return wrapped(*args, **kwargs) if session is None else sync.request(session, wrapped, args, kwargs)
 
-    def _request_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+    async def _request_async(self, wrapped: Wrapped, instance: Any, args: Arguments, kwargs: Keywords) -> Any:
+        # Opened once it is awaited: a coroutine that nobody awaits must not hold a place.
         session = self._open(wrapped, instance, args, kwargs)
-        return wrapped(*args, **kwargs) if session is None else aio.request(session, wrapped, args, kwargs)
+        return await (wrapped(*args, **kwargs) if session is None else aio.request(session, wrapped, args, kwargs))
 
     @_guard.contained("open", lambda _self, _wrapped, _client, _args, _kwargs: None)
     def _open(self, wrapped: Wrapped, client: Any, args: Arguments, kwargs: Keywords) -> Session | None:

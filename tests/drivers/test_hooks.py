@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -15,11 +16,12 @@ import openai
 import pytest
 import wrapt
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
+from openai._models import FinalRequestOptions
 
 import otel_ratelimit
 from otel_ratelimit import _guard
 from otel_ratelimit._drivers import openai_sdk, session
-from otel_ratelimit.testing import ThrottlingServer, throttle_reply
+from otel_ratelimit.testing import Limit, ThrottlingServer, throttle_reply
 from tests.drivers.conftest import Caller, chat
 from tests.telemetry_probe import Probe
 
@@ -348,3 +350,29 @@ def test_a_call_finds_another_line_where_its_own_was_dropped(
     assert fresh is not line
     assert fresh.admission.last_used > line.admission.last_used
     assert probe.total("otel_ratelimit.call.duration") == 2
+
+
+def test_a_coroutine_that_nobody_awaits_holds_no_place(instrumented: Instrumented) -> None:
+    """Not even where every limit has room, so that its place would be free at once."""
+    instrumented()
+
+    async def main(server: ThrottlingServer) -> None:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="test") as client:
+            for _ in range(3):
+                await client.chat.completions.create(model="gpt-4o", messages=[])
+            options = chat_options()
+            client.request(openai.types.chat.ChatCompletion, options).close()
+            hooks = otel_ratelimit.RateLimitInstrumentor()._hooks
+            assert hooks is not None
+            assert hooks.runtime is not None
+            assert [line.admission.in_flight for line in hooks.runtime.store._lines.values()] == [0]
+
+    with ThrottlingServer([Limit("tokens", 1_000_000)]) as server:
+        asyncio.run(main(server))
+
+
+def chat_options() -> FinalRequestOptions:
+    """What the SDK's own methods hand to ``request``."""
+    return FinalRequestOptions.construct(
+        method="post", url="/chat/completions", json_data={"model": "gpt-4o", "messages": []}
+    )
