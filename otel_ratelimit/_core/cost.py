@@ -65,7 +65,7 @@ class Cost(NamedTuple):
 
 
 NOTHING_KNOWN: Final = Cost()
-_cost: Final = partial(tuple.__new__, Cost)  # its own constructor is a Python function
+_cost_of: Final = partial(tuple.__new__, Cost)  # its own constructor is a Python function: slow
 
 
 def estimate(path: str, body: object) -> Cost:
@@ -88,7 +88,7 @@ def estimate(path: str, body: object) -> Cost:
         choices = body.get("n")
         if choices is not None and type(choices) is int and choices > 1 and "images/" not in path:
             limit = min(limit * min(choices, 128), MAX_COST)  # 128: the most that the API takes
-        return _cost((characters / CHARACTERS_PER_TOKEN if characters < MAX_COST else MAX_COST, limit, 1.0))
+        return _cost_of((characters / CHARACTERS_PER_TOKEN if characters < MAX_COST else MAX_COST, limit, 1.0))
     except Exception:  # a body of the caller's own making must never fail the call
         return NOTHING_KNOWN
 
@@ -220,9 +220,8 @@ class Tariff:
     def tokens(self, cost: Cost) -> float:
         """Tokens that the server is expected to charge for this call."""
         inputs, outputs, _ = cost
-        expected = (
-            inputs if inputs > outputs else outputs
-        )  # the first rule, without a step into it: each call comes here
+        # The first rule, without a step into another function: each call comes here.
+        expected = inputs if inputs > outputs else outputs
         if self._rule:
             expected = _RULES[self._rule](cost)
         expected *= self._factor

@@ -86,12 +86,7 @@ class Session:
         self.began = self._attempt_began = now = runtime.clock.monotonic()
         # Last of all, so that a fault of ours cannot leave a reservation behind.
         calm = self.place.reserve_calmly(cost, block_priority.get() or policy.priority, now)
-        self.at_once = _SEND if calm else None
-
-    @property
-    def status(self) -> int | None:
-        """Of the latest success."""
-        return None if self.response is None else int(self.response.status_code)
+        self.at_once = _SEND if calm else None  # the first step, where it is known already; else `start` tells
 
     @property
     def max_retries(self) -> int:
@@ -162,13 +157,13 @@ class Session:
         now = runtime.clock.monotonic()
         if not self.place.settle_calmly(now):
             self._answered_well(now, result)
+        response = self.response
+        status = response.status_code if response is not None else None
         if self._trace is None:
             self.ended = True
-            response = self.response
-            status = response.status_code if response is not None else None
             runtime.instruments.undisturbed(self.subject, status, now - self.began)
         else:
-            self._attempt_ended(now, self.status, None)
+            self._attempt_ended(now, status, None)
             self._end(now, "recovered", None, None)
         self.released = True
 

@@ -69,7 +69,7 @@ class StreamSession(Session):
         if self._reopened:
             now = self.runtime.clock.monotonic()
             self._answered_well(now, result)
-            self._attempt_ended(now, self.status, None)
+            self._attempt_ended(now, None if self.response is None else self.response.status_code, None)
         else:
             super().succeeded(result)
         self._handed_over = True

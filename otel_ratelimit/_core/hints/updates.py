@@ -21,6 +21,8 @@ def read_update(event: object) -> tuple[LimitReading, ...]:
     """
     if _read(event, "type") != TYPE:
         return ()
+    from otel_ratelimit._core.hints.limits import read_limits  # noqa: PLC0415 - see the package
+
     limits = _read(event, "rate_limits")
     if not isinstance(limits, (list, tuple)):
         return ()
@@ -33,8 +35,6 @@ def read_update(event: object) -> tuple[LimitReading, ...]:
             value = _read(limit, field)
             if type(value) in (int, float):
                 headers[f"x-ratelimit-{field.partition('_')[0]}-{name}"] = f"{value}{unit}"
-    from otel_ratelimit._core.hints.limits import read_limits  # noqa: PLC0415 - see the package
-
     return read_limits(headers)
 
 
