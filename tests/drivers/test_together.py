@@ -117,9 +117,10 @@ def test_bare_429s(instrumented: Instrumented) -> None:
 def test_waits_of_others_are_linked_to_the_throttle_that_caused_them(instrumented: Instrumented) -> None:
     """A call that was never throttled itself waits for its turn, and says because of whom."""
     probe = instrumented()
-    with ThrottlingServer([LIMIT], latency=0.05) as server:
-        anyio.run(fan_out, server, 40)  # twenty fit; the others are throttled, and from then on the limit is known
-        anyio.run(fan_out, server, 60)
+    rate = 500  # tokens a second: so slow that it is what holds the calls, and not the machine
+    with ThrottlingServer([Limit("tokens", 60 * rate, used=60 * rate - 5 * TOKENS)], latency=0.05) as server:
+        anyio.run(fan_out, server, 12)  # five fit; the others are throttled, and from then on the limit is known
+        anyio.run(fan_out, server, 8)
     throttles = {span_id(span) for span in probe.spans("throttle")}
     waits = [
         span for span in probe.spans("wait") if (span.attributes or {})["otel_ratelimit.wait.reason"] == "admission"
