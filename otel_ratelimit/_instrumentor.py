@@ -85,7 +85,7 @@ def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
     from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
 
     if policy.store == MEMORY or policy.mode != "wait" or not policy.pacing:
-        return MemoryStore(clock.random)
+        return MemoryStore()
     try:
         from otel_ratelimit._stores.redis import RedisStore, settings_of  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -95,12 +95,12 @@ def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
         if not lenient:
             raise ConfigurationError(message) from None
         _log.error("%s; the memory of this process is used", message)
-        return MemoryStore(clock.random)
+        return MemoryStore()
     from otel_ratelimit._telemetry.causes import decode_cause, encode_cause  # noqa: PLC0415
 
     return RedisStore(
         policy.store,
-        clock.random,
+        random=clock.random,
         clock=clock.monotonic,
         settings=settings_of(policy),
         encode=encode_cause,

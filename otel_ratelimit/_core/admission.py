@@ -16,7 +16,7 @@ The life of a ticket: ``enter`` -> (``check`` until it answers None) -> send -> 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from otel_ratelimit._core.book import Reading
@@ -61,26 +61,22 @@ class Admission:
         cause: what was handed to the ``settle`` that last closed a gate, None before; for span links.
     """
 
-    __slots__ = ("_limits", "_now", "_number", "_queue", "_random", "_wakes", "cause")
+    __slots__ = ("_limits", "_now", "_number", "_queue", "_wakes", "cause")
 
     def __init__(
         self,
         *,
-        random: Callable[[], float],
         cold_calls: int = COLD_CALLS,
         cold_doubling: float = COLD_DOUBLING,
         limits: Limits | None = None,
     ) -> None:
         """
         Args:
-            random: draws from [0, 1). Nothing here needs it so far: turns that are handed out one by one do not
-            collide.
             cold_calls: calls that go at once before the first answer.
             cold_doubling: seconds in which their number doubles.
             limits: what is known of the server; None for nothing yet.
         """
         self.cause: object | None = None
-        self._random = random
         self._limits = Limits(Gates(cold_calls, cold_doubling)) if limits is None else limits
         self._queue = Queue()
         self._wakes: list[Ticket] = []

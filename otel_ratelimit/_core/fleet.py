@@ -52,7 +52,7 @@ class FleetAdmission(Admission):
     """All callers of one limit in one process of a fleet. To be used as ``Admission`` is; besides, somebody exchanges for it.
 
     Args:
-        random, cold_calls, cold_doubling: see ``Admission``.
+        cold_calls, cold_doubling: see ``Admission``.
         ask: called, at any time, when an exchange is wanted soon. Must return at once.
         settings: what should be alike in all of the fleet.
         encode, decode: a cause (see ``Admission.settle``) to text and back; the text may come from elsewhere.
@@ -64,7 +64,6 @@ class FleetAdmission(Admission):
     def __init__(
         self,
         *,
-        random: Callable[[], float],
         ask: Callable[[FleetAdmission], object],
         settings: str = "",
         encode: Callable[[object], str] = lambda _cause: "",
@@ -73,7 +72,7 @@ class FleetAdmission(Admission):
         cold_doubling: float = COLD_DOUBLING,
     ) -> None:
         self._fleet = FleetLimits(Gates(cold_calls, cold_doubling), lambda: ask(self))
-        super().__init__(random=random, limits=self._fleet)
+        super().__init__(limits=self._fleet)
         self._settings = settings
         self._encode = encode
         self._decode = decode

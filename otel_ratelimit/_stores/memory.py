@@ -60,14 +60,9 @@ class Line:
 
 
 class MemoryStore:
-    """The store of one process. All methods may be called from any thread.
+    """The store of one process. All methods may be called from any thread."""
 
-    Args:
-        random: draws from [0, 1).
-    """
-
-    def __init__(self, random: Callable[[], float]) -> None:
-        self._random = random
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lines: dict[Account, Line] = {}
         self._waiting: dict[Ticket, Place] = {}
@@ -139,7 +134,7 @@ class MemoryStore:
             self._drop(line.admission)
 
     def _new_admission(self, _account: Account) -> Admission:
-        return Admission(random=self._random)
+        return Admission()
 
     def _drop(self, _admission: Admission) -> None:
         """It is kept no longer."""

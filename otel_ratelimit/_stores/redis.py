@@ -29,7 +29,7 @@ class RedisStore(MemoryStore):
 
     Args:
         url: of the Redis or Valkey, valid.
-        random: draws from [0, 1).
+        random: draws from [0, 1); spreads the returns of a fleet to a store that was lost.
         clock: monotonic seconds, the one that calls are timed with.
         settings: see :func:`settings_of`.
         encode, decode: see ``FleetAdmission``.
@@ -38,8 +38,8 @@ class RedisStore(MemoryStore):
     def __init__(
         self,
         url: str,
-        random: Callable[[], float],
         *,
+        random: Callable[[], float],
         clock: Callable[[], float],
         settings: str,
         encode: Callable[[object], str],
@@ -51,7 +51,8 @@ class RedisStore(MemoryStore):
         self._encode = encode
         self._decode = decode
         self._count: Callable[[str, int], object] = lambda _kind, _times: None
-        super().__init__(random)
+        self._random = random
+        super().__init__()
         self._courier = self._new_courier()
         close = weakref.WeakMethod(self.close)
         atexit.register(lambda: (method := close()) and method())
@@ -82,7 +83,6 @@ class RedisStore(MemoryStore):
     def _new_admission(self, account: Account) -> Admission:
         courier = self._courier
         admission = FleetAdmission(
-            random=self._random,
             ask=courier.ask,
             settings=self._settings,
             encode=self._encode,

@@ -32,13 +32,13 @@ def open_redis_store(url: str, **keywords: Any) -> RedisStore:
     settings: dict[str, Any] = {
         "clock": time.monotonic, "settings": "alike", "encode": lambda cause: str(cause or ""), "decode": str, **keywords,
     }  # fmt: skip
-    return RedisStore(url, random.Random(1).random, **settings)
+    return RedisStore(url, random=random.Random(1).random, **settings)
 
 
 @pytest.fixture(params=["memory", "redis"])
 def store(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
     if request.param == "memory":
-        yield MemoryStore(random.Random(1).random)
+        yield MemoryStore()
         return
     server: RedisServer = request.getfixturevalue("shared_redis")
     store = open_redis_store(server.url)

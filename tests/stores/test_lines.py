@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-
 from otel_ratelimit._core.cost import NOTHING_KNOWN
 from otel_ratelimit._stores.memory import MAX_ACCOUNTS, Account, MemoryStore
 
 
 def full_store() -> tuple[MemoryStore, list[Account]]:
     """As many accounts as are kept, each used once, in order."""
-    store = MemoryStore(random.random)
+    store = MemoryStore()
     accounts = [Account("server", b"payer", f"model {number}") for number in range(MAX_ACCOUNTS)]
     for now, account in enumerate(accounts):
         place = store.place(store.line(account, "label"))

@@ -56,7 +56,7 @@ class Interplay(RuleBasedStateMachine):
         self.headers = headers
         self.numbers = numbers
         self.random = random.Random(seed)
-        self.admission = Admission(random=self.random.random)
+        self.admission = Admission()
         self.level = limit
         self.filled_at = self.now
         self.calls: list[Call] = []

@@ -20,7 +20,7 @@ CALL = Cost(input=1_000.0)
 
 
 def make() -> Admission:
-    return Admission(random=lambda: 0.5)
+    return Admission()
 
 
 def tokens(remaining: float, limit: float = 60_000.0, reset: float | None = None) -> tuple[LimitReading, ...]:

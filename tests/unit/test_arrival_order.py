@@ -20,7 +20,7 @@ ORDERS = list(itertools.permutations(range(5)))
 
 def burst(served: tuple[int, ...], answered: tuple[int, ...]) -> list[float]:
     """Seconds that the refused call was expected to wait for its turn, after each answer since its own."""
-    admission = Admission(random=random.random)
+    admission = Admission()
     tickets = [admission.enter(0.0, Cost(0.0, COST), "normal") for _ in range(5)]
     left = {number: LIMIT - COST * (place + 1) for place, number in enumerate(served)}
     refused = served[4]

@@ -20,7 +20,7 @@ class Member(FleetAdmission):
 
     def __init__(self) -> None:
         self.asks = 0
-        super().__init__(random=lambda: 0.0, ask=self._count, encode=str, decode=lambda text: f"from afar: {text}")
+        super().__init__(ask=self._count, encode=str, decode=lambda text: f"from afar: {text}")
 
     def _count(self, _admission: object) -> None:
         self.asks += 1

@@ -36,9 +36,9 @@ class Process(Ours):
         self.dead = False
         rng = random.Random(1000 + number)
         if shared:
-            admission: Admission = FleetAdmission(random=rng.random, ask=lambda _admission: self._ask())
+            admission: Admission = FleetAdmission(ask=lambda _admission: self._ask())
         else:
-            admission = Admission(random=rng.random)
+            admission = Admission()
         super().__init__(fleet.server, jobs, workers, rng, admission=admission, network=fleet.network)
         self.exchanges = 0
         self._timer_at = math.inf

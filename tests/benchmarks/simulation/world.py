@@ -136,7 +136,7 @@ class Ours(World):
         self, *args: Any, admission: Admission | None = None, policy: Policy | None = None, **keywords: Any
     ) -> None:
         super().__init__(*args, **keywords)
-        self.admission = admission if admission is not None else Admission(random=self.rng.random)
+        self.admission = admission if admission is not None else Admission()
         self.policy = policy if policy is not None else Policy()
         self._asleep: dict[Ticket, tuple[Job, float]] = {}
         self.wakes = 0
