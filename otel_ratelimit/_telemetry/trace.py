@@ -106,8 +106,7 @@ class CallTrace:
         """Observe mode: a wait of ``seconds`` that this call would have had."""
         if seconds > 0:
             self._foreseen += seconds
-            subject = self._subject.subject
-            _log.info("%s %s would wait %.3f s (%s)", subject.operation, subject.model, seconds, reason)
+            _log.info("%s would wait %.3f s (%s)", self._what(), seconds, reason)
 
     def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> bool:
         """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``.
@@ -123,9 +122,7 @@ class CallTrace:
         self._open_wait = (self._start(names.SPAN_WAIT, attributes, links=links), {names.WAIT_REASON: reason})
         _counted(self._instruments.waiting, 1, self._subject.base, None)
         if planned is not None:
-            _log.info(
-                "%s %s waits %.3f s (%s)", self._subject.subject.operation, self._subject.subject.model, planned, reason
-            )
+            _log.info("%s waits %.3f s (%s)", self._what(), planned, reason)
         return True
 
     def wait_ended(self, seconds: float) -> None:
@@ -190,10 +187,10 @@ class CallTrace:
             attributes = {**self._subject.base, names.GIVE_UP_REASON: reason}
             _counted(self._instruments.give_ups, 1, attributes, self._root_context)
             _log.warning(
-                "%s %s gave up after %d throttles and %.3f s of waiting (%s)",
-                self._subject.subject.operation,
-                self._subject.subject.model,
+                "%s gave up after %d throttle%s and %.3f s of waiting (%s)",
+                self._what(),
                 self.throttles,
+                "" if self.throttles == 1 else "s",
                 self._waited,
                 reason,
             )
@@ -202,6 +199,10 @@ class CallTrace:
             self._root.set_status(Status(StatusCode.ERROR))
         _ended(self._root)
         return self._root_context
+
+    def _what(self) -> str:
+        """The call, as a log record names it."""
+        return _span_name(self._subject.subject.operation, self._subject.subject.model)
 
     def _start(self, name: str, attributes: Attributes, *, age: float = 0.0, links: Sequence[Link] = ()) -> Span:
         name = _span_name(name, self._subject.subject.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
@@ -223,7 +224,18 @@ def test_one_log_line_for_a_wait_and_one_for_a_give_up(
     wait, give_up = (record for record in caplog.records if record.name == "otel_ratelimit")
     assert (wait.levelname, give_up.levelname) == ("INFO", "WARNING")
     assert wait.getMessage().startswith("chat gpt-4o waits 0.0")
-    assert give_up.getMessage() == "chat evil?name gave up after 1 throttles and 0.000 s of waiting (retries_disabled)"
+    assert give_up.getMessage() == "chat evil?name gave up after 1 throttle and 0.000 s of waiting (retries_disabled)"
+
+
+def test_a_call_without_a_model_is_logged_by_its_operation_alone(
+    server: ThrottlingServer, probe: Probe, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not as one of a model that is called None."""
+    server.script([throttle_reply(0.05)])
+    with caplog.at_level(logging.INFO, logger="otel_ratelimit"), suppress(openai.APIStatusError):
+        client.files.list()
+    (wait,) = (record for record in caplog.records if record.name == "otel_ratelimit")
+    assert wait.getMessage().startswith("files waits 0.0")
 
 
 def test_no_secret_leaves(
