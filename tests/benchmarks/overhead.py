@@ -42,9 +42,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit._core import admission
-from otel_ratelimit._drivers import sync
 from otel_ratelimit._drivers.hooks import Hooks
-from otel_ratelimit._drivers.session import Session
 from otel_ratelimit.testing import answers
 
 try:
@@ -256,34 +254,33 @@ def inside(name: str, calls: int) -> None:
     clock = time.perf_counter_ns
     ours: list[int] = []
     whole: list[int] = []
-    request, response = sync.request, Session.answered
 
-    def timed_request(self: Hooks, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        began = clock()
-        theirs = 0
+    def timed(hook: Any, note: Any) -> Any:
+        def run(self: Hooks, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            began = clock()
+            theirs = 0
 
-        def sdk(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal theirs
-            start = clock()
-            result = wrapped(*arguments, **keywords)
-            theirs = clock() - start
+            def sdk(*arguments: Any, **keywords: Any) -> Any:
+                nonlocal theirs
+                start = clock()
+                result = wrapped(*arguments, **keywords)
+                theirs = clock() - start
+                return result
+
+            result = hook(self, sdk, instance, args, kwargs)
+            note(clock() - began, theirs)
             return result
 
-        session = self._open(wrapped, instance, args, kwargs)
-        assert session is not None
-        result = request(session, sdk, args, kwargs)
-        ended = clock()
-        ours[-1] += ended - began - theirs
-        whole.append(ended - began)
-        return result
+        return run
 
-    def timed_response(self: Session, keywords: dict[str, Any]) -> None:
-        began = clock()
-        response(self, keywords)
-        ours.append(clock() - began)
+    def note_call(took: int, theirs: int) -> None:
+        ours[-1] += took - theirs
+        whole.append(took)
 
-    Hooks._request = timed_request  # type: ignore[method-assign]
-    Session.answered = timed_response  # type: ignore[method-assign]
+    Hooks._process_response = timed(  # type: ignore[method-assign]
+        Hooks._process_response, lambda took, theirs: ours.append(took - theirs)
+    )
+    Hooks._request = timed(Hooks._request, note_call)  # type: ignore[method-assign]
     with variants() as chosen:
         otel_ratelimit.instrument(**chosen[name])
         create: Any = client().chat.completions.create
