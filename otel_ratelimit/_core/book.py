@@ -16,21 +16,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from otel_ratelimit._core.ledger import (
+from otel_ratelimit._core.ledger import Ledger
+from otel_ratelimit._core.windows import (
     CANONICAL_WINDOWS,
+    DEFAULT_WINDOW,
     FINE_GRAIN,
     MAX_LIMIT,
     MIN_LIMIT,
-    Ledger,
+    SAME_WINDOW,
+    WINDOW_SECONDS,
+    both_whole,
+    differ,
     shallow_of,
     slope_of,
     window_of,
 )
 
+APART: Final = 0.1
+"""Share of the limit by which what is left must differ between two readings that contradict a window which was measured before.
+Readings of about the same fill can agree by chance."""
+
 UNITS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3, "images": 0}
 """Which of a call's needs (see ``queue.Needs``) a kind of limit counts."""
 
-WINDOW_SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 2_592_000.0}
 
 MOST_LEDGERS: Final = 8
 """More than any server names at once; beyond it the one not spoken of for longest goes."""
@@ -77,12 +85,18 @@ class Refused(NamedTuple):
 class Entry:
     """One ledger and how the server speaks of it."""
 
-    __slots__ = ("by_header", "grain", "heard", "last", "ledger", "measured", "refused", "short", "unit")
+    __slots__ = (
+        "ambiguous", "by_header", "grain", "heard", "last", "ledger", "measured", "named", "refused", "short", "unit",
+    )  # fmt: skip
 
-    def __init__(self, ledger: Ledger, unit: int, *, by_header: bool) -> None:
+    def __init__(self, ledger: Ledger, unit: int, *, by_header: bool, named: bool) -> None:
         self.ledger = ledger
         self.unit = unit
         self.by_header = by_header
+        self.named = named
+        """Whether the server has named the window. One that was only measured may turn out to be another."""
+        self.ambiguous = False
+        """Whether the window may well be another one, by what was read so far."""
         self.refused: Refused | None = None
         """The last refusal whose message spoke of it, while the headers of later answers are still compared to it."""
         self.short = False
@@ -92,8 +106,8 @@ class Entry:
         """Seconds to which this header's times are printed."""
         self.last: tuple[float, float] | None = None
         """What the last header that the ledger did not explain said: units left, seconds until full."""
-        self.measured = 0.0
-        """A window that is no usual one, as one reading had it: believed once a second one agrees."""
+        self.measured = (0.0, 0.0)
+        """A window that is no usual one, as one reading had it, and what was left then: believed once a second one agrees."""
 
 
 class Book:
@@ -125,6 +139,8 @@ class Book:
                 entry.grain = FINE_GRAIN
             if not entry.ledger.explains(remaining, reading.reset, entry.grain):
                 self._measure(entry, limit, remaining, reading.reset)
+            elif entry.ambiguous and entry.last is not None:
+                entry.ambiguous = both_whole(entry.last, (remaining, reading.reset), limit, entry.grain)
         # What was under way when the refusal came may have been served before it: only a later request can tell.
         if entry.refused is not None and sent > entry.refused.last_sent:
             ledger = entry.ledger
@@ -137,7 +153,7 @@ class Book:
                 entry.by_header = False
                 ledger.enforce_per_second(2.0 * need[entry.unit])
                 apart = Ledger(reading.kind, reading.scope, limit, ledger.window)
-                entry = self.slots[slot] = self._add(apart, unit, True)
+                entry = self.slots[slot] = self._add(Entry(apart, unit, by_header=True, named=entry.named))
         self._turn += 1
         entry.heard = self._turn
         return entry
@@ -146,7 +162,7 @@ class Book:
         self,
         kind: str,
         limit: float,
-        window: str | None,
+        window: float | None,
         *,
         level: float,
         need: float,
@@ -158,7 +174,7 @@ class Book:
         """The entry that the numbers in a refusal's message are about, made if need be.
 
         Args:
-            kind, limit, window: as the message names them.
+            kind, limit, window: as the message names them; the window in seconds.
             level: units that were left, by the message.
             need: units that the refused call takes.
             told: the entries that the same response's headers were about, and what they said was left.
@@ -168,15 +184,14 @@ class Book:
         unit = UNITS.get(kind)
         if unit is None or not MIN_LIMIT <= limit <= MAX_LIMIT:
             return None
-        seconds = WINDOW_SECONDS.get(window or "")
         found: Entry | None = None
         apart = False
         for entry in self.entries:
             ledger = entry.ledger
-            if ledger.kind != kind or (seconds is not None and ledger.window not in (None, seconds)):
+            if ledger.kind != kind or differ(ledger.window, window):
                 continue
             if abs(ledger.limit - limit) > SAME * limit:
-                if entry.by_header or seconds is None:
+                if entry.by_header or window is None:
                     continue
             elif told.get(entry, -math.inf) > level + SPLIT * limit:
                 apart = True  # the same response, in header and message: two buckets of one size
@@ -184,13 +199,16 @@ class Book:
             if found is None or found.by_header:
                 found = entry
         if found is None:
-            found = self._add(Ledger(kind, "", limit, seconds), unit, False)
+            found = self._add(Entry(Ledger(kind, "", limit, window), unit, by_header=False, named=window is not None))
             if unit:
                 found.ledger.margin = FIRST_MARGIN * need
             if apart:
                 found.ledger.enforce_per_second(2.0 * need)
-        elif abs(found.ledger.limit - limit) > SAME * limit or (found.ledger.window is None and seconds is not None):
-            found.ledger.resize(limit, seconds)
+        else:
+            news = window is not None and not found.named
+            found.named = found.named or news
+            if news or abs(found.ledger.limit - limit) > SAME * limit:
+                found.ledger.resize(limit, window)
         self._turn += 1
         found.heard = self._turn
         found.refused = Refused(level, sent_at, last_sent, spent[unit])
@@ -201,7 +219,8 @@ class Book:
     ) -> Entry:
         """A header that is new, or whose limit has another size than before."""
         kind, scope, name = slot
-        window = WINDOW_SECONDS.get(name or "") or window_of(limit, remaining, reset)
+        named = name in WINDOW_SECONDS
+        window = WINDOW_SECONDS[name] if named and name else window_of(limit, remaining, reset)
         if window is not None and window not in CANONICAL_WINDOWS:
             window = None
         entry = self.slots.get(slot)
@@ -210,16 +229,17 @@ class Book:
             return entry
         for other in self.entries:
             ledger = other.ledger
-            other_window = window is not None and ledger.window not in (None, window)
-            if ledger.kind != kind or ledger.scope != scope or other_window:
+            if ledger.kind != kind or ledger.scope != scope or differ(ledger.window, window):
                 continue
             if abs(ledger.limit - limit) <= SAME * limit or (other.by_header and window is not None):
                 if ledger.limit != limit or ledger.window is None:
                     ledger.resize(limit, window)
                 other.by_header = True
+                other.named = other.named or named
                 self.slots[slot] = other
                 return other
-        entry = self.slots[slot] = self._add(Ledger(kind, scope, limit, window), unit, True)
+        ledger = Ledger(kind, scope, limit, window)
+        entry = self.slots[slot] = self._add(Entry(ledger, unit, by_header=True, named=named))
         return entry
 
     def _change(self, entry: Entry, limit: float, window: float | None) -> None:
@@ -237,23 +257,38 @@ class Book:
         """A header that does not fit what was believed of the bucket: its window, or how much of it can be saved up."""
         ledger = entry.ledger
         last, entry.last = entry.last, (remaining, reset)
+        entry.ambiguous = False
         if last is not None:
-            shape = slope_of(last, entry.last, limit, entry.grain) or shallow_of(last, entry.last, limit, entry.grain)
+            shape = slope_of(last, entry.last, limit, entry.grain)
+            if shape is None and not (entry.named and differ(ledger.window, DEFAULT_WINDOW)):
+                shape = shallow_of(last, entry.last, limit, entry.grain)
+                # Readings that are close to each other often fit a whole bucket of a short window as well. The slower of the
+                # two is believed until readings that are further apart tell.
+                entry.ambiguous = shape is not None and both_whole(last, entry.last, limit, entry.grain)
             if shape is not None:
                 ledger.reshape(*shape)
-                return
-        implied = window_of(limit, remaining, reset)
-        if implied is None or ledger.window in CANONICAL_WINDOWS:
+                if not entry.ambiguous:
+                    return
+        window = window_of(limit, remaining, reset)
+        if window is None:
             return
-        if implied in CANONICAL_WINDOWS or abs(implied - entry.measured) <= 0.05 * implied:
-            ledger.resize(limit, implied)
-        entry.measured = implied
+        before, left = entry.measured
+        agrees = abs(window - before) <= SAME_WINDOW * window
+        if not agrees:
+            entry.measured = (window, remaining)
+        if entry.named:
+            return
+        if ledger.window not in CANONICAL_WINDOWS:
+            if agrees or window in CANONICAL_WINDOWS:
+                ledger.resize(limit, window)
+        elif agrees and abs(remaining - left) > APART * limit:
+            entry.ambiguous = False
+            ledger.reshape(window, window)
 
-    def _add(self, ledger: Ledger, unit: int, by_header: bool) -> Entry:
+    def _add(self, entry: Entry) -> Entry:
         if len(self.entries) >= MOST_LEDGERS:
             oldest = min(self.entries, key=lambda entry: entry.heard)
             self.entries = [entry for entry in self.entries if entry is not oldest]
             self.slots = {slot: entry for slot, entry in self.slots.items() if entry is not oldest}
-        entry = Entry(ledger, unit, by_header=by_header)
         self.entries = [*self.entries, entry]
         return entry

@@ -22,9 +22,10 @@ from typing import Any, Final
 
 from otel_ratelimit._core.book import Entry, Reading
 from otel_ratelimit._core.gates import Gates
-from otel_ratelimit._core.ledger import DEFAULT_WINDOW, MARGIN_CAP
+from otel_ratelimit._core.ledger import MARGIN_CAP
 from otel_ratelimit._core.limits import NOBODY, Limits
 from otel_ratelimit._core.queue import Needs, Ticket
+from otel_ratelimit._core.windows import DEFAULT_WINDOW
 
 BOUND: Final = 0.05
 """Seconds that a call waits for the fleet's answer at most."""

@@ -16,7 +16,7 @@ time.
 the refill rate as long as it lasts, so the prediction stays right between answers as well.
 
 *Depth.* What it holds when full may be less than its limit. A header tells units left and seconds until full; two of them
-tell the refill rate and so the window, and what it holds (:func:`slope_of`, :func:`shallow_of`).
+tell the refill rate and so the window, and what it holds (``windows.slope_of``, ``windows.shallow_of``).
 
 *Margin.* A call is let go while the ledger expects at least ``margin`` to be left; margin is the worst by which such a
 prediction was wrong lately, slowly fading. It delays the whole run once, by margin / rate, while each refusal that
@@ -36,26 +36,7 @@ import math
 from typing import Final
 
 from otel_ratelimit._core.cost import Tariff
-
-CANONICAL_WINDOWS: Final = (1.0, 60.0, 3600.0, 86_400.0, 2_592_000.0)
-"""Seconds. The periods that limits are named by; a measured window close to one of them is that one."""
-
-SHORTEST_WINDOW: Final = 0.1
-LONGEST_WINDOW: Final = 3_000_000.0
-"""Seconds. What no name fits and is outside of these is no window (a month is the longest that was ever seen)."""
-
-WINDOW_TOLERANCE: Final = 0.03
-"""Share by which a window computed from one reading may miss a canonical one, beyond the rounding of the reset time."""
-
-FINE_GRAIN: Final = 0.001
-"""Seconds to which reset times are printed, where they are not whole."""
-
-SLOPE_ERROR: Final = 0.1
-"""Share by which rounding may falsify what two readings tell together; beyond it they tell nothing."""
-
-DEFAULT_WINDOW: Final = 60.0
-"""Seconds. Where nothing at all tells the window: the most common one. A wrong guess shows up as drain and is corrected
-by it; any reset time or message replaces it."""
+from otel_ratelimit._core.windows import DEFAULT_WINDOW, MAX_LIMIT, WINDOW_TOLERANCE
 
 MARGIN_CAP: Final = 0.1
 """Share of the limit that margin may take at most. Beyond it, others' bursts cannot be planned around anyway."""
@@ -99,10 +80,6 @@ stopped, and finds out. Every wait stays finite that way."""
 
 MOST_DRAIN: Final = 0.9
 """Share of the refill that drain can take."""
-
-MIN_LIMIT: Final = 1e-6
-MAX_LIMIT: Final = 1e15
-"""No limit is smaller or larger; keeps every product and quotient of level, rate and time finite."""
 
 
 class Ledger:
@@ -326,63 +303,3 @@ class Ledger:
     def rewind(self, now: float) -> None:
         """The clock was set back to ``now``: nothing may lie in the future of it."""
         self._at = min(self._at, now)
-
-
-def slope_of(
-    first: tuple[float, float], second: tuple[float, float], limit: float, grain: float
-) -> tuple[float, float] | None:
-    """Window and depth in seconds from two readings of (remaining, time until full); None where they cannot tell.
-
-    One reading cannot tell a limit of 10,000 a second from 10,000 a minute of which a second's share can be saved up, both
-    empty: two can, because what is missing until full grows by the refill rate.
-    """
-    (more, sooner), (less, later) = sorted((first, second), reverse=True)
-    units, seconds = more - less, later - sooner
-    if units <= 0 or seconds <= 0:
-        return None
-    error = 2.0 * grain / seconds + 1.0 / units
-    if error > SLOPE_ERROR:
-        return None
-    measured = limit * seconds / units
-    window = next((one for one in CANONICAL_WINDOWS if abs(one - measured) <= (error + WINDOW_TOLERANCE) * one), None)
-    if window is None:
-        return None
-    return window, less * window / limit + later
-
-
-def shallow_of(
-    first: tuple[float, float], second: tuple[float, float], limit: float, grain: float
-) -> tuple[float, float] | None:
-    """The same from two readings of a bucket that stays nearly full, of a limit by the minute; None if it is none.
-
-    What is left, in seconds of refill, and the time until full add up to what it holds when full: to the same twice, and far
-    less than a minute.
-    """
-    depth, other = (remaining * DEFAULT_WINDOW / limit + reset for remaining, reset in (first, second))
-    tolerance = min(grain + DEFAULT_WINDOW / limit + WINDOW_TOLERANCE * depth, 0.5 * depth)
-    if not 0 < depth < 0.5 * DEFAULT_WINDOW or abs(depth - other) > tolerance:
-        return None
-    return DEFAULT_WINDOW, depth
-
-
-def window_of(limit: float, remaining: float, reset: float | None) -> float | None:
-    """The window that ``reset``, the time until full, implies; None where a reading cannot tell (a full bucket).
-
-    The printed time is rounded to a millisecond or to a second, up or down, so a reading implies a range of windows.
-    The canonical one inside it is meant; without one, the middle, if the range is narrow.
-    """
-    missing = limit - remaining
-    if reset is None or missing <= 0 or not 0 < reset < MAX_LIMIT:
-        return None
-    grain = 1.0 if reset == math.floor(reset) else FINE_GRAIN
-    scale = limit / missing
-    low = (reset - grain) * scale * (1.0 - WINDOW_TOLERANCE)
-    high = (reset + grain) * scale * (1.0 + WINDOW_TOLERANCE)
-    if 1.0 < missing < 1.0 / WINDOW_TOLERANCE:  # ``remaining`` is cut to whole units, and the part cut off weighs here
-        high *= missing / (missing - 1.0)
-    within = [window for window in CANONICAL_WINDOWS if low <= window <= high]
-    if len(within) == 1:
-        return within[0]
-    if within or low <= 0 or high / low > 1.2 or not SHORTEST_WINDOW < reset * scale < LONGEST_WINDOW:
-        return None
-    return reset * scale

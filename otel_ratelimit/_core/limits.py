@@ -175,6 +175,8 @@ class Limits:
         at = self.gates.expected(requests, now)
         for entry in self.book.entries:
             ledger = entry.ledger
+            if ledger.window is None or entry.ambiguous:
+                continue  # a guess is good enough to wait by, not to give up by
             at_best = ledger.sent < refused
             level = ledger.level_at_best(now) if at_best else ledger.level(now, self.spent[entry.unit], self.gates.sent)
             missing = total[entry.unit] + ledger.floor(needs[entry.unit]) - level
@@ -315,7 +317,7 @@ class Limits:
         level = throttle.limit - throttle.used
         need = ticket.needs[UNITS.get(throttle.kind, 0)]
         entry = self.book.for_message(
-            throttle.kind, throttle.limit, throttle.window, level=level, need=need, told=told,
+            throttle.kind, throttle.limit, throttle.window_seconds, level=level, need=need, told=told,
             sent_at=ticket.sent_at, last_sent=self.gates.sent, spent=self.spent,
         )  # fmt: skip
         if entry is None:

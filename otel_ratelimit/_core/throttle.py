@@ -40,12 +40,15 @@ class Throttle:
             ``body-message`` a sentence in it.
         kind: What ran out. ``quota`` is money, credits or a usage allowance; ``overload`` is the server's own
             capacity; ``unknown`` where the response does not say.
-        window: The period the limit is counted over, None where it is not said or has no name here (a week).
+        window: The period the limit is counted over, None where it is not said or has no name here (a week). Of a period that is
+            no single unit ("per 10 seconds") the unit.
         limit: The size of the limit, in units of ``kind``, None if not said.
         used: How much of it was taken when the server answered, None if not said.
         requested: What this one request would have taken, None if not said.
         retryable: Whether the same request can succeed by waiting alone. False for quota and billing, for a request
             larger than the limit, and for a limit of 0, even if ``delay`` is set. True says nothing of how long.
+        window_seconds: How long that period is, where the response says it: 10.0 for "per 10 seconds" (whose ``window`` is
+            "second"). A month has 30 days.
     """
 
     delay: float | None = None
@@ -56,3 +59,4 @@ class Throttle:
     used: float | None = None
     requested: float | None = None
     retryable: bool = True
+    window_seconds: float | None = None

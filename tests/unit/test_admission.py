@@ -34,6 +34,7 @@ def refusal(used: float, requested: float = 1_000.0, limit: float = 60_000.0, **
         source="body-message",
         kind="tokens",
         window="minute",
+        window_seconds=60.0,
         limit=limit,
         used=used,
         requested=requested,
@@ -350,7 +351,8 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
             if data.draw(st.booleans()):
                 throttle = Throttle(
                     delay=data.draw(st.one_of(st.none(), number)), source="body-message", kind=data.draw(kinds),
-                    window="minute", limit=data.draw(number), used=data.draw(number), requested=data.draw(number),
+                    window="minute", window_seconds=60.0, limit=data.draw(number), used=data.draw(number),
+                    requested=data.draw(number),
                     retryable=data.draw(st.booleans()),
                 )  # fmt: skip
             admission.settle(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ratelimit._core.book import Book
-from otel_ratelimit._core.ledger import MARGIN_CAP, MOST_DRAIN, Ledger, shallow_of, slope_of, window_of
+from otel_ratelimit._core.ledger import MARGIN_CAP, MOST_DRAIN, Ledger
+from otel_ratelimit._core.windows import shallow_of, slope_of, window_of
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def test_a_message_and_a_header_of_one_limit_share_a_ledger() -> None:
     assert entry is not None
     assert (
         book.for_message(
-            "tokens", 200_000, "minute", level=400, need=1500, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
+            "tokens", 200_000, 60.0, level=400, need=1500, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
         )
         is entry
     )
@@ -232,7 +233,7 @@ def test_a_header_of_the_day_is_not_the_limit_that_refuses() -> None:
     minute = book.for_message(
         "tokens",
         200_000,
-        "minute",
+        60.0,
         level=10,
         need=1500,
         told={day: day.ledger.told} if day else {},
@@ -254,7 +255,7 @@ def test_a_refusal_beside_a_header_that_shows_plenty_is_a_second_bucket() -> Non
     hidden = book.for_message(
         "tokens",
         200_000,
-        "minute",
+        60.0,
         level=100,
         need=1500,
         told={shown: shown.ledger.told},
@@ -289,9 +290,7 @@ def test_ledgers_are_bounded() -> None:
             sent_at=0,
             sent=1,
         )
-        book.for_message(
-            "tokens", number * 7, "minute", level=0, need=1, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
-        )
+        book.for_message("tokens", number * 7, 60.0, level=0, need=1, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4)
     assert len(book.entries) <= 8
     assert len(book.slots) <= 8
 
@@ -308,7 +307,7 @@ def test_hostile_numbers_leave_a_ledger_that_answers(steps: list[tuple[float, fl
     for sent, (limit, remaining, reset, by_message) in enumerate(steps, 1):
         if by_message:
             entry = book.for_message(
-                "tokens", limit, "minute", level=0.0, need=10.0, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
+                "tokens", limit, 60.0, level=0.0, need=10.0, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
             )
         else:
             reading = Reading(limit=limit, remaining=remaining, reset=reset)

@@ -16,8 +16,7 @@ from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
 from otel_ratelimit._core.hints.headers import Limit, read_limits
 from otel_ratelimit._core.policy import Policy, delay_after
 from otel_ratelimit._core.throttle import Throttle
-
-SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0}
+from otel_ratelimit._core.windows import WINDOW_SECONDS
 
 _NOUNS: Final = {
     "requests": "requests",
@@ -64,7 +63,9 @@ def explain(responses: Iterable[Pasted]) -> tuple[list[Explanation], list[Pasted
         if throttle is None:
             other.append(response)
         else:
-            groups.setdefault((throttle.kind, throttle.window, throttle.retryable), []).append((throttle, response))
+            groups.setdefault((throttle.kind, throttle.window_seconds, throttle.retryable), []).append(
+                (throttle, response)
+            )
     if len(groups) > 1:
         # A bare line ("429 Too Many Requests") beside a full one is most often the same response, logged twice.
         groups.pop(("unknown", None, True), None)
@@ -127,7 +128,10 @@ def _of(throttle: Throttle) -> str:
 
 
 def _per(throttle: Throttle) -> str:
-    return f" per {throttle.window}" if throttle.window else ""
+    if throttle.window is None or throttle.window_seconds is None:
+        return ""
+    units = throttle.window_seconds / WINDOW_SECONDS[throttle.window]
+    return f" per {throttle.window}" if units == 1 else f" per {units:g} {throttle.window}s"
 
 
 def _retry(throttle: Throttle) -> str:
@@ -233,10 +237,10 @@ def _figures(throttle: Throttle, response: Pasted) -> list[tuple[str, str]]:
         rows.append(("used", amount(throttle.used)))
     if throttle.requested is not None:
         rows.append(("requested", amount(throttle.requested)))
-    if throttle.limit and throttle.used is not None and throttle.requested is not None and throttle.window:
+    if throttle.limit and throttle.used is not None and throttle.requested is not None and throttle.window_seconds:
         short = throttle.used + throttle.requested - throttle.limit
         if short > 0 and throttle.retryable:
-            refill = throttle.limit / SECONDS[throttle.window]
+            refill = throttle.limit / throttle.window_seconds
             rows.append(("short by", f"{amount(short)}, which refills in {seconds(short / refill)}"))
     rows += [
         ("header says", _told(limit)) for limit in read_limits(response.headers, 0.0) if limit.limit or limit.reset

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from otel_ratelimit._core.hints.ietf import window_name
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow
+from otel_ratelimit._core.windows import WINDOW_SECONDS
 
 _CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TO_SPACE = str.maketrans("-_.:#", "     ")
@@ -24,9 +25,6 @@ _WINDOW_WORDS: dict[str, LimitWindow] = {
     "d": "day", "day": "day", "daily": "day", "today": "day",
     "天": "day", "日": "day", "今日": "day", "当日": "day", "每日": "day",
     "mo": "month", "month": "month", "monthly": "month", "月": "month",
-}  # fmt: skip
-_WINDOW_SECONDS: dict[LimitWindow, float] = {
-    "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 30 * 86_400.0,
 }  # fmt: skip
 _PER = r"(?:(?:per|each|every|by|within(?:\san?)?|an?)\s|/\s?)"
 _WINDOW = r"(?:one\s)?(?:(\d{1,5})\s?)?(second|sec|s|minute|min|m|hour|hr|h|day|d|month|mo)s?\b"
@@ -119,10 +117,17 @@ _CHINESE_WINDOW = _any(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a text is about: ``kind`` of limit (None: not said), its ``window`` (None: not said)."""
+    """What a text is about: ``kind`` of limit (None: not said), its ``window`` (None: not said), and of how many such units
+    it really is: "second" and 10 for "per 10 seconds"."""
 
     kind: LimitKind | None = None
     window: LimitWindow | None = None
+    units: float = 1.0
+
+    @property
+    def seconds(self) -> float | None:
+        """The length of the window."""
+        return None if self.window is None else self.units * WINDOW_SECONDS[self.window]
 
 
 def words_of(text: str) -> str:
@@ -138,10 +143,10 @@ def subject_of(text: str) -> Subject:
     if words in _WHOLE:  # OpenAI's `type`
         return Subject(_WHOLE[words])
     rate = _rate(words)
-    window = rate.window or _window(words)
+    window, units = (rate.window, rate.units) if rate.window else _window(words)
     if rate.kind:
-        return Subject(rate.kind, window)
-    return Subject(_kind(words), window)
+        return Subject(rate.kind, window, units)
+    return Subject(_kind(words), window, units)
 
 
 def _rate(words: str) -> Subject:
@@ -158,15 +163,17 @@ def _rate(words: str) -> Subject:
         return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
     if first.re is _BY_WINDOW:
         return Subject(_noun(first[2], "tokens" if first[3] else "requests"), _WINDOW_WORDS[first[1]])
-    return Subject(_noun(first[1], first[2]), _period(first[3], first[4]))
+    return Subject(_noun(first[1], first[2]), *_period(first[3], first[4]))
 
 
-def _period(count: str | None, unit: str) -> LimitWindow | None:
-    """The name of "60 s" (minute) or "day"; of a length without a name ("5 hours") the unit it is counted in."""
+def _period(count: str | None, unit: str) -> tuple[LimitWindow | None, float]:
+    """The name of "60 s" (minute) or "day"; of a length without a name ("5 hours") the unit it is counted in, and how many."""
     name = _WINDOW_WORDS[unit]
     if count and not int(count):  # GitHub's "2 per 0s": a limit of concurrency, which has no window
-        return None
-    return (window_name(int(count or 1) * _WINDOW_SECONDS[name]) if count else None) or name
+        return None, 1.0
+    units = int(count or 1)
+    whole = window_name(units * WINDOW_SECONDS[name])
+    return (whole, 1.0) if whole else (name, float(units))
 
 
 def _noun(side: str | None, noun: str) -> LimitKind | None:
@@ -204,7 +211,7 @@ def _kind(words: str) -> LimitKind | None:
     return _noun(None, counted[1]) if counted else None
 
 
-def _window(words: str) -> LimitWindow | None:
+def _window(words: str) -> tuple[LimitWindow | None, float]:
     if per := _PER_WINDOW.search(words):
         return _period(per[1], per[2])
     if limit := _WINDOW_LIMIT.search(words) or _WINDOW_OF.search(words):
@@ -212,8 +219,8 @@ def _window(words: str) -> LimitWindow | None:
     if this := _THIS_WINDOW.search(words):
         return _period(this[1], this[2])
     if "weekly" in words or "每周" in words:  # Zhipu's "Weekly/Monthly Limit Exhausted" says neither
-        return None
+        return None, 1.0
     for pattern in (_ADVERB, _CHINESE_WINDOW):
         if found := pattern.search(words):
-            return _WINDOW_WORDS[next(group for group in found.groups() if group)]
-    return None
+            return _WINDOW_WORDS[next(group for group in found.groups() if group)], 1.0
+    return None, 1.0

@@ -33,7 +33,7 @@ class LimitReading(NamedTuple):
         scope: Whose bucket it is beside the ordinary one: "" (the caller's organisation or key), "project", or
             "usage_based" (a second token bucket at OpenAI). Different scopes are different limits.
         window_name: The window, where the header's name or its policy says it; else None: it must be inferred
-            from ``reset`` (``ledger.window_of``), never taken to be a minute.
+            from ``reset`` (``windows.window_of``), never taken to be a minute.
         limit: The size of the bucket, in units of ``kind``; more than 0.
         remaining: What is left of it; None if not said.
         reset: Seconds until the bucket is full again (until the window ends, at some services); None if not said.

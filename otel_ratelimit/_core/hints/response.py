@@ -73,7 +73,9 @@ def read_response(status: int | None, headers: Mapping[str, str], body: object, 
     billing = status == 402 or verdict.is_billing(evidence)
     usage = not billing and verdict.is_usage_window(evidence)
     kind = _kind(status, evidence, subject, binding, billing=billing, usage=usage)
-    window = subject.window or (_window(binding, limits) if binding and binding.kind in (kind, "unknown") else None)
+    said = subject
+    if not said.window and binding and binding.kind in (kind, "unknown"):
+        said = Subject(window=_window(binding, limits))
     limit = amounts.limit
     if limit is None and binding and _same_limit(binding, kind, subject):
         limit = binding.limit
@@ -82,17 +84,18 @@ def read_response(status: int | None, headers: Mapping[str, str], body: object, 
         or amounts.limit == 0
         or (amounts.limit is not None and amounts.requested is not None and amounts.requested > amounts.limit)
         or verdict.is_too_large(evidence)
-        or (usage and wait is None and window is None and not verdict.comes_back(evidence))
+        or (usage and wait is None and said.window is None and not verdict.comes_back(evidence))
     )
     return Throttle(
         delay=tidy(wait.delay) if wait else None,
         source=wait.source if wait else None,
         kind=kind,
-        window=window,
+        window=said.window,
         limit=tidy(limit) if limit is not None else None,
         used=tidy(amounts.used) if amounts.used is not None else None,
         requested=tidy(amounts.requested) if amounts.requested is not None else None,
         retryable=not hopeless,
+        window_seconds=said.seconds,
     )
 
 
@@ -144,18 +147,18 @@ def _reset(evidence: Evidence, limits: list[Limit], relayed: list[Limit], bindin
 def _subject(evidence: Evidence) -> Subject:
     """Kind and window: sentences first, then the names of quotas, then codes; the first that says something."""
     kind: LimitKind | None = None
-    window: LimitWindow | None = None
+    said = Subject()
     fallback: LimitKind | None = None
     for text in (*evidence.texts, *evidence.names, *evidence.codes, *evidence.types):
         subject = subject_of(text[:MAX_AMOUNT_TEXT])
-        window = window or subject.window
+        said = said if said.window else subject
         if subject.kind == "requests" and _REASON_PHRASE.search(text):
             fallback = subject.kind
         elif kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
             kind = subject.kind
-        if window and kind not in (None, "overload"):
+        if said.window and kind not in (None, "overload"):
             break
-    return Subject(kind or fallback, window)
+    return Subject(kind or fallback, said.window, said.units)
 
 
 def _amounts(evidence: Evidence) -> Amounts:

@@ -167,7 +167,7 @@ class Server:
         if self.dialect.message == "delay":
             return Throttle(delay=delay, source="retry-after-ms")
         return Throttle(
-            delay=delay, source="body-message", kind=kind, window="minute", limit=bucket.limit,
+            delay=delay, source="body-message", kind=kind, window="minute", window_seconds=60.0, limit=bucket.limit,
             used=math.ceil(bucket.limit - bucket.level), requested=round(need),
         )  # fmt: skip
 
