@@ -7,7 +7,6 @@ remembers a reading; ``book`` does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -94,7 +93,7 @@ def window_of(limit: float, remaining: float, reset: float | None) -> float | No
     """
     if reset is None:
         return None
-    implied = _windows_of(limit, remaining, reset, 1.0 if reset == math.floor(reset) else FINE_GRAIN)
+    implied = _windows_of(limit, remaining, reset, FINE_GRAIN if reset % 1.0 else 1.0)
     if implied is None:
         return None
     low, middle, high = implied

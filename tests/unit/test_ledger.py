@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from otel_ratelimit._core.book import Book
 from otel_ratelimit._core.ledger import MARGIN_CAP, MOST_DRAIN, Ledger
-from otel_ratelimit._core.windows import shallow_of, slope_of, window_of
 
 
 @dataclass(frozen=True)
@@ -26,75 +25,6 @@ class Reading:
 
 def told(ledger: Ledger, level: float, *, at: float, spent: float, sent: int, now: float, spent_now: float) -> None:
     ledger.anchor(level, sent_at=at, spent=spent, sent=sent, now=now, spent_now=spent_now, tariff=None)
-
-
-@pytest.mark.parametrize(
-    ("limit", "remaining", "reset", "window"),
-    [
-        (1_500_000, 1_478_342, 20 * 60 + 47.458, 86_400),  # seen live: a tokens header that describes the day
-        (10_000, 9_999, 0.006, 60),  # one request of 10,000 a minute: 6 ms
-        (10_000, 9_999, 8.64, 86_400),  # one of 10,000 a day
-        (200_000, 198_500, 0.45, 60),
-        (200_000, 100_000, 30.0, 60),  # whole seconds: rounded to the second for all we know
-        (3_600, 1_800, 1800.0, 3600),
-        (300, 299, 0.2, 60),
-        (200_000, 200_000, 0.0, None),  # full: says nothing
-        (200_000, 198_500, None, None),
-        (60, 59, 1.0, None),  # 1 s, give or take one: a second's limit, or a minute's
-        (150_000, 149_984, 360.0, None),  # the documentation's own sample, which is made up
-        (300, 200, 15.123, 45.369),  # no usual window, but a plausible one
-        (100, 50, 1e300, None),
-        (100, 101, 1.0, None),
-    ],
-)
-def test_the_window_is_inferred(limit: float, remaining: float, reset: float | None, window: float | None) -> None:
-    """Reset is the time until full, so limit * reset / missing is the window, within what rounding allows."""
-    assert window_of(limit, remaining, reset) == (None if window is None else pytest.approx(window))
-
-
-@pytest.mark.parametrize(
-    ("limit", "first", "second", "shape"),
-    [
-        (
-            10_000,
-            (0, 1.0),
-            (50, 0.7),
-            (60, 1.0),
-        ),  # 10,000 a minute of which a second's share can be saved up, and no limit
-        (10_000, (0, 1.0), (5_000, 0.5), (1, 1.0)),  # a second: both show 0 and 1 s when empty
-        (200_000, (10_000, 57.0), (190_000, 3.0), (60, 60)),
-        (1_500_000, (1_478_342, 1247.458), (1_400_000, 5760.0), (86_400, 86_400)),
-        (10_000, (160, 0.040), (163, 0.022), None),  # rounding could have made it anything
-        (200_000, (10_000, 60.0), (50_000, 60.0), None),  # not the time until full
-        (200_000, (10_000, 45.0), (50_000, 57.0), None),
-    ],
-)
-def test_two_readings_tell_window_and_depth(
-    limit: float, first: tuple[float, float], second: tuple[float, float], shape: tuple[float, float] | None
-) -> None:
-    """What is missing until full grows by the refill rate; the order of the two does not matter."""
-    grain = 0.001 if (first[1] % 1) or (second[1] % 1) else 1.0
-    for one, other in ((first, second), (second, first)):
-        found = slope_of(one, other, limit, grain)
-        assert found == (None if shape is None else pytest.approx(shape, rel=0.05))
-
-
-@pytest.mark.parametrize(
-    ("limit", "first", "second", "depth"),
-    [
-        (10_000, (160, 0.040), (163, 0.022), 1.0),
-        (1_000_000, (16_665, 0.0), (16_660, 0.0), 1.0),  # full, though it shows a sixtieth of the limit
-        (200_000, (10_000, 57.0), (9_000, 57.3), None),  # a minute's bucket holds a minute
-        (1_500_000, (1_478_342, 1247.458), (1_478_000, 1267.2), None),
-        (1_000, (400, 5.0), (200, 5.0), None),  # they do not agree
-    ],
-)
-def test_a_bucket_that_stays_nearly_full_shows_its_depth(
-    limit: float, first: tuple[float, float], second: tuple[float, float], depth: float | None
-) -> None:
-    """What is left and what is missing, in seconds of refill, add up to the same: far less than the minute."""
-    found = shallow_of(first, second, limit, 0.001)
-    assert found == (None if depth is None else pytest.approx((60.0, depth), rel=0.05))
 
 
 def test_a_header_of_a_shallow_bucket_is_understood() -> None:
