@@ -60,7 +60,7 @@ def fan_out(server: ThrottlingServer, flavour: str, calls: int) -> Counter[int]:
 def test_counts_are_exact_under_64_concurrent_calls(flavour: str) -> None:
     """Room for 40 of 64: the server's count and the callers' own agree, and all 64 were there at once."""
     limits = [Limit("tokens", 4000), Limit("requests", 1000)]
-    with ThrottlingServer(limits, latency=0.5, throttled_latency=0.5, clock=frozen) as server:
+    with ThrottlingServer(limits, latency=2.0, throttled_latency=2.0, clock=frozen) as server:
         seen = fan_out(server, flavour, 64)
         counts = server.counts
         assert seen == {200: 40, 429: 24}
