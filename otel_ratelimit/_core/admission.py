@@ -148,7 +148,7 @@ class Admission:
             self._pump(now)
             if ticket.state == WAITING:
                 if ticket.told <= now:
-                    ticket.told = min(max(self.turn(ticket, now), now) + LOST, now + LONGEST_SLEEP)
+                    ticket.told = min(max(self.turn(ticket, now, guesses=True), now) + LOST, now + LONGEST_SLEEP)
                 return ticket.told
         ticket.collected = True
         return None
@@ -250,14 +250,14 @@ class Admission:
             self._arrive(now)
             self._pump(now)
 
-    def turn(self, ticket: Ticket, now: float) -> float:
-        """When the call is expected to go; ``now`` if at once."""
+    def turn(self, ticket: Ticket, now: float, *, guesses: bool = False) -> float:
+        """When the call is expected to go; ``now`` if at once. ``guesses``: see :meth:`Limits.expected`."""
         if ticket.state != WAITING:
             return now
         requests, tokens = self._queue.ahead(ticket)
         if ticket.not_before is None:
-            return self._limits.expected(ticket.needs, requests, tokens, now)
-        expected = self._limits.expected(ticket.needs, requests, tokens, now, ticket.last_sent)
+            return self._limits.expected(ticket.needs, requests, tokens, now, guesses=guesses)
+        expected = self._limits.expected(ticket.needs, requests, tokens, now, ticket.last_sent, guesses=guesses)
         return max(expected, ticket.not_before)
 
     def take_wakes(self) -> list[Ticket]:

@@ -16,13 +16,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from otel_ratelimit._core.ledger import Ledger
+from otel_ratelimit._core.ledger import MAX_LIMIT, MIN_LIMIT, Ledger
 from otel_ratelimit._core.windows import (
     CANONICAL_WINDOWS,
     DEFAULT_WINDOW,
     FINE_GRAIN,
-    MAX_LIMIT,
-    MIN_LIMIT,
     SAME_WINDOW,
     WINDOW_SECONDS,
     both_whole,
@@ -119,6 +117,11 @@ class Book:
         self.entries: list[Entry] = []
         self.slots: dict[tuple[str, str, str | None], Entry] = {}
         self._turn = 0
+
+    @property
+    def sure(self) -> list[Entry]:
+        """Those whose window is no guess."""
+        return [entry for entry in self.entries if entry.ledger.window is not None and not entry.ambiguous]
 
     def for_reading(
         self, reading: Reading, *, need: Sequence[float], spent: Sequence[float], sent_at: float, sent: int
@@ -219,8 +222,8 @@ class Book:
     ) -> Entry:
         """A header that is new, or whose limit has another size than before."""
         kind, scope, name = slot
-        named = name in WINDOW_SECONDS
-        window = WINDOW_SECONDS[name] if named and name else window_of(limit, remaining, reset)
+        named = name is not None
+        window = window_of(limit, remaining, reset) if name is None else WINDOW_SECONDS[name]
         if window is not None and window not in CANONICAL_WINDOWS:
             window = None
         entry = self.slots.get(slot)

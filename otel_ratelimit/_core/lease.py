@@ -246,10 +246,12 @@ class FleetLimits(Limits):
         for unit in range(4):
             self.returned[unit] += ticket.needs[unit]
 
-    def expected(self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1) -> float:
+    def expected(
+        self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1, *, guesses: bool
+    ) -> float:
         lease = self.lease
         if lease is None or now >= self.answer_by():
-            return super().expected(needs, requests, tokens, now, refused)
+            return super().expected(needs, requests, tokens, now, refused, guesses=guesses)
         share = tokens / needs[1] if needs[1] > 0 else requests
         total = (requests, tokens, needs[2] * share, needs[3] * share)
         at = self.gates.expected(requests, now)

@@ -36,7 +36,7 @@ import math
 from typing import Final
 
 from otel_ratelimit._core.cost import Tariff
-from otel_ratelimit._core.windows import DEFAULT_WINDOW, MAX_LIMIT, WINDOW_TOLERANCE
+from otel_ratelimit._core.windows import DEFAULT_WINDOW, WINDOW_TOLERANCE
 
 MARGIN_CAP: Final = 0.1
 """Share of the limit that margin may take at most. Beyond it, others' bursts cannot be planned around anyway."""
@@ -80,6 +80,11 @@ stopped, and finds out. Every wait stays finite that way."""
 
 MOST_DRAIN: Final = 0.9
 """Share of the refill that drain can take."""
+
+
+MIN_LIMIT: Final = 1e-6
+MAX_LIMIT: Final = 1e15
+"""No limit is smaller or larger; keeps every product and quotient of level, rate and time finite."""
 
 
 class Ledger:

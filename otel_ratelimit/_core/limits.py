@@ -167,16 +167,17 @@ class Limits:
             entry.ledger.give_back(ticket.needs[entry.unit], ticket.sent)
         self.calm = NOBODY
 
-    def expected(self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1) -> float:
+    def expected(
+        self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1, *, guesses: bool
+    ) -> float:
         """When a call is expected to go if ``requests`` and ``tokens`` go first, itself included. ``refused``: the latest request
-        that had left when it was refused: up to that one, each may have been served before it, and need not be waited for."""
+        that had left when it was refused: up to that one, each may have been served before it, and need not be waited for.
+        ``guesses``: count limits whose window is one; that is good enough to sleep by, not to give up by."""
         share = tokens / needs[1] if needs[1] > 0 else requests
         total = (requests, tokens, needs[2] * share, needs[3] * share)
         at = self.gates.expected(requests, now)
-        for entry in self.book.entries:
+        for entry in self.book.entries if guesses else self.book.sure:
             ledger = entry.ledger
-            if ledger.window is None or entry.ambiguous:
-                continue  # a guess is good enough to wait by, not to give up by
             at_best = ledger.sent < refused
             level = ledger.level_at_best(now) if at_best else ledger.level(now, self.spent[entry.unit], self.gates.sent)
             missing = total[entry.unit] + ledger.floor(needs[entry.unit]) - level

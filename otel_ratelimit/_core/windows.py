@@ -38,10 +38,6 @@ by it; any reset time or message replaces it."""
 SAME_WINDOW: Final = 0.05
 """Share by which two readings of one window may differ."""
 
-MIN_LIMIT: Final = 1e-6
-MAX_LIMIT: Final = 1e15
-"""No limit is smaller or larger; keeps every product and quotient of level, rate and time finite."""
-
 
 def differ(window: float | None, other: float | None) -> bool:
     """Whether two windows, one of which may have been measured, are known and not the same."""
@@ -114,7 +110,7 @@ def both_whole(first: tuple[float, float], second: tuple[float, float], limit: f
 def _windows_of(limit: float, remaining: float, reset: float, grain: float) -> tuple[float, float, float] | None:
     """The least, the middle and the largest window that a reading allows."""
     missing = limit - remaining
-    if missing <= 0 or not 0 < reset < MAX_LIMIT:
+    if missing <= 0 or not 0 < reset < LONGEST_WINDOW:
         return None
     scale = limit / missing
     low = (reset - grain) * scale * (1.0 - WINDOW_TOLERANCE)

@@ -12,7 +12,7 @@ from gevent import monkey  # type: ignore[import-untyped,import-not-found,unused
 
 if sys.argv[3] == "before":
     monkey.patch_all()
-import otel_ratelimit.auto
+import otel_ratelimit.auto  # noqa: F401
 
 if sys.argv[3] == "after":
     monkey.patch_all()
@@ -43,5 +43,4 @@ def main(url: str, calls: int) -> None:
 
 
 if __name__ == "__main__":
-    otel_ratelimit.auto  # noqa: B018 - only imported for what it does
     main(sys.argv[1], int(sys.argv[2]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from otel_ratelimit import parse_throttle
@@ -12,16 +10,6 @@ from otel_ratelimit._core.book import Book, Entry
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.hints.limits import LimitReading
 from otel_ratelimit._core.windows import shallow_of, slope_of, window_of
-
-
-@dataclass
-class Reading:
-    kind: str = "requests"
-    scope: str = ""
-    window_name: str | None = None
-    limit: float = 40.0
-    remaining: float | None = 0.0
-    reset: float | None = None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +82,7 @@ def test_a_bucket_that_stays_nearly_full_shows_its_depth(
 
 
 def read(book: Book, remaining: float, reset: float, limit: float = 40.0) -> Entry:
-    reading = Reading(limit=limit, remaining=remaining, reset=reset)
+    reading = LimitReading("requests", "", None, limit, remaining, reset)
     entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=[0] * 4, sent_at=0.0, sent=1)
     assert entry is not None
     return entry
@@ -167,6 +155,9 @@ def test_no_call_gives_up_by_a_guess(window: str | None, turn: float) -> None:
     assert asked is not None
     assert asked >= 1.4
     assert admission.turn(waiting[-1], 0.0) == pytest.approx(turn, abs=3.0)
+    last = admission.check(waiting[-1], 0.0)
+    assert last is not None
+    assert last > 30.0  # a guess will do to sleep by: not all hundred look after the queue every other second
 
 
 @pytest.mark.parametrize(
