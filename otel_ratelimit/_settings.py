@@ -50,6 +50,7 @@ VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     f"{PREFIX}MAX_BACKOFF": ("max_backoff", _seconds),
     f"{PREFIX}PACING": ("pacing", _switch),
     f"{PREFIX}PRIORITY": ("priority", _word),
+    f"{PREFIX}WHEN_RETRIES_DISABLED": ("when_retries_disabled", _word),
     f"{PREFIX}STORE": ("store", _as_it_is),
 }
 

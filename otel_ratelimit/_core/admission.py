@@ -22,7 +22,8 @@ from typing import Final, NamedTuple
 from otel_ratelimit._core.book import Reading
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
-from otel_ratelimit._core.limits import NOBODY, Limits
+from otel_ratelimit._core.learning import NOBODY
+from otel_ratelimit._core.limits import Limits
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, Needs, Queue, Ticket
 from otel_ratelimit._core.throttle import Throttle
@@ -110,10 +111,12 @@ class Admission:
         ticket.arrived = now
         limits = self._limits
         needs = limits.needs(cost)
-        if not self._queue.size and limits.when(needs, None, now) <= now:
-            ticket.state = IN_FLIGHT
-            limits.reserve(ticket, needs, now)
-            return ticket
+        if not self._queue.size:
+            at, probes = self._ready(needs, None, now)
+            if at <= now:
+                ticket.state = IN_FLIGHT
+                limits.reserve(ticket, needs, now, probes=probes)
+                return ticket
         ticket.needs = needs
         self._queue.join(ticket)
         self._pump(now)
@@ -137,8 +140,7 @@ class Admission:
         needs = limits.needs(cost)
         at = limits.when(needs, None, now)
         held = at - now if at < math.inf else 0.0
-        ticket.forced = held > 0
-        limits.reserve(ticket, needs, now)
+        limits.reserve(ticket, needs, now, probes=held > 0)
         return ticket, held
 
     def check(self, ticket: Ticket, now: float) -> float | None:
@@ -177,6 +179,7 @@ class Admission:
         readings: Iterable[Reading] = (),
         throttle: Throttle | None = None,
         succeeded: bool,
+        rejected: bool = False,
         used_tokens: float | None = None,
         slow_down: bool = False,
         cause: object = None,
@@ -190,6 +193,7 @@ class Admission:
             readings: what the response's headers said of limits.
             throttle: the refusal, if it was one.
             succeeded: whether the server did the work.
+            rejected: whether it did none, because something was wrong with the request (a 4xx that is no throttle).
             used_tokens: total tokens that a success reported, None if it did not.
             slow_down: the refusal's code was ``slow_down``: traffic grew too fast.
             cause: opaque; kept as :attr:`cause` if this answer closes a gate.
@@ -210,7 +214,9 @@ class Admission:
         elif not succeeded or not limits.nothing_new(ticket, readings, now):
             self._arrive(now)
             waiting = self._queue.size > 0
-            limits.learn(ticket, now, readings, succeeded=succeeded, used=used_tokens, waiting=waiting)
+            limits.learn(
+                ticket, now, readings, succeeded=succeeded, rejected=rejected, used=used_tokens, waiting=waiting,
+            )  # fmt: skip
         if self._queue.size:
             self._arrive(now)
             self._pump(now)
@@ -244,7 +250,9 @@ class Admission:
             self._queue.remove(ticket)
         else:
             self._limits.gates.in_flight -= 1
-            if not ticket.collected:
+            if ticket.collected:
+                self._limits.lost(ticket)
+            else:
                 self._limits.give_back(ticket)
         if self._queue.size:
             self._arrive(now)
@@ -312,14 +320,23 @@ class Admission:
             # Priced anew: what was learned since it came may have changed its price. (The queue's own account, which only
             # `turn` reads, goes on with the price at which it came.)
             needs = limits.needs(ticket.cost, ticket.exact)
-            at = limits.when(needs, held, now)
+            at, probes = self._ready(needs, held, now)
             if at > now:
                 self._tell(ticket, max(at, now + LEAST_SLEEP))
                 return
             queue.serve(ticket)
             ticket.state = IN_FLIGHT
-            limits.reserve(ticket, needs, now)
+            limits.reserve(ticket, needs, now, probes=probes)
             self._wakes.append(ticket)
+
+    def _ready(self, needs: Needs, held: Needs | None, now: float) -> tuple[float, bool]:
+        """When the call that is next may go, and whether it goes although the limits have no room for it then."""
+        limits = self._limits
+        at = limits.when(needs, held, now)
+        if at <= now:
+            return at, False
+        early = limits.probe.ready(at, now, limits.news_at)
+        return early, early < at
 
     def _tell(self, ticket: Ticket, at: float) -> None:
         if at < ticket.told:

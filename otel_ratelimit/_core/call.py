@@ -7,6 +7,9 @@ Closing the generator at any point is how a call is cancelled.
 The budget is time, not a count (a count that fits a short limit fails at a long one): what all waits of the call may
 take together. A delay that does not fit is never cut down, because coming back early is throttled again and charged
 once more; the call ends at once instead, while its caller still has time to do something else.
+
+A turn in the queue is no instruction of the server's but our own estimate. So a call whose turn would come too late stays in the
+queue for as long as the SDK alone would have gone on asking (``Budget.patience``) before it fails unsent.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ _BACK_OFF = BackOff()
 _DELIVER = Deliver()
 
 
-def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> Generator[Command, Any, Verdict]:
+def run(
+    policy: Policy, timeout: float | None, max_retries: int, random: Callable[[], float]
+) -> Generator[Command, Any, Verdict]:
     """Decide one call.
 
     Yields a command and is sent its event: ``Reserve`` -> ``Admitted | NotBefore``, ``Sleep`` and ``BackOff`` ->
@@ -48,9 +53,12 @@ def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> G
     Args:
         policy: the caller's settings.
         timeout: the call's own timeout in seconds, None where it has none.
+        max_retries: how often the SDK alone would send again.
         random: draws from [0, 1).
     """
-    waited = 0.0
+    budget = policy.budget(timeout, max_retries)
+    patience = budget.patience
+    waited = paused = 0.0
     throttles = 0
     reserve = _RESERVE_NOW
     send = _SEND_FIRST
@@ -58,13 +66,18 @@ def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> G
     while True:
         answer = yield reserve
         while isinstance(answer, NotBefore):
-            budget = policy.budget(timeout)
             asked = answer.expected - answer.now
-            if asked > budget - waited or waited >= budget:
+            left = budget.total - waited
+            late = asked > left
+            if late:
+                left = min(left, patience)
+            if left <= 0:
                 reason: GiveUpReason = "queue_budget_exceeded" if why == "admission" else "budget_exceeded"
-                return GiveUp(reason, asked, waited, budget)
-            woken: Woken = yield Sleep(min(answer.at, answer.now + budget - waited), why)
+                return GiveUp(reason, asked, waited, budget.total, paused)
+            woken: Woken = yield Sleep(min(answer.at, answer.now + left), why)
             waited += woken.seconds
+            if late:
+                patience -= woken.seconds
             answer = yield reserve
 
         outcome: Outcome = yield send
@@ -72,23 +85,26 @@ def run(policy: Policy, timeout: float | None, random: Callable[[], float]) -> G
             if outcome.failure is None:
                 return _DELIVER
             if not outcome.sdk_retries:
-                return GiveUp("retries_exhausted", None, waited, policy.budget(timeout)) if outcome.resent else _DELIVER
+                return GiveUp("retries_exhausted", None, waited, budget.total) if outcome.resent else _DELIVER
             woken = yield _BACK_OFF
             waited += woken.seconds
             reserve, send, why = _RESERVE_NOW, Send(outcome.failure), "admission"
             continue
 
         throttles += 1
-        budget = policy.budget(timeout)
-        hopeless = _why_hopeless(outcome, outcome.throttle)
+        throttle = outcome.throttle
+        hopeless = _why_hopeless(outcome, throttle)
         if hopeless is not None:
-            return GiveUp(hopeless, outcome.throttle.delay, waited, budget)
-        delay = delay_after(outcome.throttle, policy, throttles=throttles, random=random())
+            return GiveUp(hopeless, throttle.delay, waited, budget.total)
+        left = budget.total - waited
+        delay = delay_after(throttle, policy, throttles=throttles, random=random(), left=left)
         # A reset time is no instruction where a ledger knows when the call fits: the queue's answer decides then.
-        if delay > budget - waited and outcome.throttle.source != "x-ratelimit-reset":
-            return GiveUp("budget_exceeded", delay, waited, budget)
-        reserve, send = Reserve(outcome.at + delay), _SEND_AFTER_THROTTLE
-        why = "backoff" if outcome.throttle.delay is None else "throttled"
+        binding = throttle.source != "x-ratelimit-reset"
+        if left <= 0 or (binding and delay.asked > min(left, budget.longest)):
+            return GiveUp("budget_exceeded", delay.asked or None, waited, budget.total, paused)
+        paused += delay.seconds - delay.asked
+        reserve, send = Reserve(outcome.at + delay.seconds), _SEND_AFTER_THROTTLE
+        why = "backoff" if throttle.delay is None else "throttled"
 
 
 def observe() -> Generator[Command, Any, Verdict]:
@@ -96,7 +112,7 @@ def observe() -> Generator[Command, Any, Verdict]:
     outcome: Outcome = yield _SEND_FIRST
     if outcome.throttle is None:
         return _DELIVER
-    return GiveUp("retries_exhausted" if outcome.resent else "retries_disabled", outcome.throttle.delay, 0.0, 0.0)
+    return GiveUp("retries_exhausted" if outcome.allowed else "retries_disabled", outcome.throttle.delay, 0.0, 0.0)
 
 
 def foreseen_delay(throttle: Throttle, policy: Policy, throttles: int, random: float) -> float:
@@ -107,7 +123,7 @@ def foreseen_delay(throttle: Throttle, policy: Policy, throttles: int, random: f
         throttles: how often the call has been throttled by now.
         random: a number from [0, 1).
     """
-    return delay_after(throttle, policy, throttles=throttles, random=random) if throttle.retryable else 0.0
+    return delay_after(throttle, policy, throttles=throttles, random=random).seconds if throttle.retryable else 0.0
 
 
 def _why_hopeless(outcome: Outcome, throttle: Throttle) -> GiveUpReason | None:

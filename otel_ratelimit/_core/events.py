@@ -95,7 +95,7 @@ class Outcome:
         failure: the kind of a failure that is no throttle but may pass; None for success and for lasting failures.
         sdk_retries: whether the SDK's own rules would retry this failure now.
         resent: whether the request was sent more than once by now.
-        allowed: False where the caller set ``max_retries=0``.
+        allowed: False where the caller set ``max_retries=0`` and the policy leaves such calls alone.
         refused: the server said ``x-should-retry: false``.
         replayable: whether the body can be sent again.
         delivered: whether a part of the answer, a stream's first content, has reached the caller already.
@@ -132,12 +132,14 @@ class GiveUp:
         asked: seconds that the last delay would have taken, None where none was computed.
         waited: seconds that the call has waited in all.
         budget: seconds that it was allowed to wait.
+        paused: seconds of the waits after throttles that the server had not asked for: our own pauses.
     """
 
     reason: GiveUpReason
     asked: float | None
     waited: float
     budget: float
+    paused: float = 0.0
 
 
 Verdict = Deliver | GiveUp

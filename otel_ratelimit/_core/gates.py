@@ -44,13 +44,14 @@ class Gates:
         sent: calls that were let go, ever; the sequence number of the latest.
         in_flight: of these, the ones that were not answered yet.
         measure_at: when the present stretch of our own traffic has been measured for long enough.
+        refused_by: the latest request that had left when the server last refused one for a reason that no ledger knows.
         work: what they amount to, in usual calls, counted by size as well since a gate closed.
     """
 
     __slots__ = (
         "_answers",
         "_closed_until", "_cold_calls", "_cold_doubling", "_cold_since", "_crowd", "_mark_at", "_mark_sent", "_rate",
-        "extra", "gated", "in_flight", "known", "measure_at", "pacer", "ramp", "sent",
+        "extra", "gated", "in_flight", "known", "measure_at", "pacer", "ramp", "refused_by", "sent",
     )  # fmt: skip
 
     def __init__(self, cold_calls: int, cold_doubling: float) -> None:
@@ -58,6 +59,7 @@ class Gates:
         self.gated = False
         self.sent = 0
         self.in_flight = 0
+        self.refused_by = -1
         self.extra = 0.0
         self.pacer = Pacer()
         self.ramp = Ramp()
@@ -160,6 +162,7 @@ class Gates:
             alone: nobody else is waiting.
         """
         self.gated = True
+        self.refused_by = self.sent
         until = now
         if delay is not None and 0 <= delay < math.inf:
             until = now + delay
@@ -168,6 +171,10 @@ class Gates:
             sent_at, before, sent, now=now, spent_now=self.work, last_sent=self.sent,
             measured=self._measured(now), until=until, alone=alone and self.in_flight == 0,
         )  # fmt: skip
+
+    def open(self) -> None:
+        """A request that left after the last refusal was served: the time that it named is over."""
+        self._closed_until = -math.inf
 
     def stay_closed(self, not_before: float, now: float) -> None:
         """The refused call comes back at ``not_before``, a buffer after the server's time; nobody comes before it."""

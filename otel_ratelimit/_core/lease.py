@@ -22,8 +22,9 @@ from typing import Any, Final
 
 from otel_ratelimit._core.book import Entry, Reading
 from otel_ratelimit._core.gates import Gates
+from otel_ratelimit._core.learning import NOBODY
 from otel_ratelimit._core.ledger import MARGIN_CAP
-from otel_ratelimit._core.limits import NOBODY, Limits
+from otel_ratelimit._core.limits import Limits
 from otel_ratelimit._core.queue import Needs, Ticket
 from otel_ratelimit._core.windows import DEFAULT_WINDOW
 
@@ -139,7 +140,6 @@ class FleetLimits(Limits):
         alone: whether the fleet cannot be reached (or has not been asked yet).
         asked_at: since when an exchange is wanted; inf while none is.
         began_at: since when one is under way; the same.
-        returned: what was reserved and never sent, by unit.
         succeeded, silent: answers, and those among them that did not speak of every limit.
     """
 
@@ -152,7 +152,6 @@ class FleetLimits(Limits):
         "asked_at",
         "began_at",
         "lease",
-        "returned",
         "silent",
         "succeeded",
     )
@@ -167,7 +166,6 @@ class FleetLimits(Limits):
         self.alone = False
         self.asked_at = math.inf
         self.began_at = math.inf
-        self.returned = [0.0, 0.0, 0.0, 0.0]
         self.succeeded = 0
         self.silent = 0
 
@@ -228,8 +226,8 @@ class FleetLimits(Limits):
             self.ask(now)
         return True
 
-    def reserve(self, ticket: Ticket, needs: Needs, now: float) -> None:
-        super().reserve(ticket, needs, now)
+    def reserve(self, ticket: Ticket, needs: Needs, now: float, *, probes: bool = False) -> None:
+        super().reserve(ticket, needs, now, probes=probes)
         ticket.lease = lease = self.lease
         if lease is None:
             self._welcome -= 1
@@ -240,11 +238,6 @@ class FleetLimits(Limits):
             ticket.levels = []  # it was not let go by what our own ledgers expect, so its answer says nothing of their errors
         if lease.calm and (self.spent[1] > lease.low[1] or self.spent[0] > lease.low[0]):
             self.ask(now)
-
-    def give_back(self, ticket: Ticket) -> None:
-        super().give_back(ticket)
-        for unit in range(4):
-            self.returned[unit] += ticket.needs[unit]
 
     def expected(
         self, needs: Needs, requests: float, tokens: float, now: float, refused: int = -1, *, guesses: bool
@@ -281,10 +274,11 @@ class FleetLimits(Limits):
         readings: Iterable[Reading],
         *,
         succeeded: bool,
+        rejected: bool = False,
         used: float | None,
         waiting: bool,
     ) -> None:
-        super().learn(ticket, now, readings, succeeded=succeeded, used=used, waiting=waiting)
+        super().learn(ticket, now, readings, succeeded=succeeded, rejected=rejected, used=used, waiting=waiting)
         self.succeeded += 1
         if succeeded and any(entry.ledger.silent for entry in self.book.entries):
             self.silent += 1

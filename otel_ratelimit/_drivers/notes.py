@@ -7,13 +7,22 @@ from typing import Final
 
 from otel_ratelimit._core.events import GiveUp, GiveUpReason
 
+WORTH_SAYING: Final = 1.0
+"""Seconds of our own pauses up to which a note does not mention them: jitter is part of any wait."""
+
 
 def note(verdict: GiveUp, sends: int) -> str:
     """One sentence: how often it was tried, how long it waited, why it stopped and, where that helps, what to set."""
-    asked = "" if verdict.asked is None else f", next wait {verdict.asked:.3f} s"
+    asked = "" if verdict.asked is None or verdict.asked < 0.001 else f", next wait {verdict.asked:.3f} s"
+    because = _BECAUSE[verdict.reason]
+    if verdict.reason == "budget_exceeded" and verdict.paused > WORTH_SAYING:
+        because = (
+            f"the server refused again and again; {verdict.paused:.3f} s were pauses of our own, which grow with each refusal,"
+            " beyond what it asked for; see Policy.max_wait"
+        )
     return (
         f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
-        f" (budget {verdict.budget:g} s{asked}): {_BECAUSE[verdict.reason]}"
+        f" (budget {verdict.budget:g} s{asked}): {because}"
     )
 
 

@@ -85,6 +85,11 @@ class Failure(NamedTuple):
     def __repr__(self) -> str:
         return f"Failure({self.kind}, {self.status})"  # headers and body are private, and reprs end in logs
 
+    @property
+    def rejected(self) -> bool:
+        """Whether the server did no work because something is wrong with the request."""
+        return self.kind is None and self.status is not None
+
     def throttle(self) -> Throttle | None:
         """The throttle that it is, if it is one."""
         return None if self.status is None else parse_throttle(self.status, self.headers, self.body)

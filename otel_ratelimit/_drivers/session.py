@@ -93,13 +93,19 @@ class Session:
         """How often the SDK would send again; 0 where the caller wants no retries."""
         return int(self.options.get_max_retries(self.client.max_retries))
 
+    @property
+    def resends_throttles(self) -> bool:
+        """Whether a throttle may be waited for at all."""
+        return self.max_retries > 0 or self.policy.when_retries_disabled == "wait"
+
     # --- what the pumps call --------------------------------------------------------------------------------------
 
     @_guard.contained("start", lambda _self: _SEND)
     def start(self) -> Step:
         """The first step."""
-        answer = self._reserve(None, self.began)
-        return _SEND if type(answer) is Admitted else self._advance(answer)
+        if self.policy.when_retries_disabled == "send" and self.max_retries == 0:
+            self.place.wait_for_nobody()
+        return _SEND if type(answer := self._reserve(None, self.began)) is Admitted else self._advance(answer)
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
     def resend_arguments(
@@ -134,17 +140,20 @@ class Session:
                 cause=self._traced().last_throttle,
             )
         else:
-            self.place.settle(now, succeeded=False)
+            rejected = (
+                failure.status is not None and failure.status < 500 and failure.status not in openai_sdk.SDK_RETRIED
+            )
+            self.place.settle(now, readings=tuple(Readings(failure.headers)), succeeded=False, rejected=rejected)
         kind = None if throttle is not None else failure.kind
-        # Positions are restored only where another attempt is possible at all.
-        may_resend = (throttle is not None or kind is not None) and self.max_retries > 0
+        allowed = self.resends_throttles  # positions are restored only where another attempt is possible at all
+        may_resend = allowed if throttle is not None else (kind is not None and self.max_retries > 0)
         outcome = Outcome(
             at=now,
             throttle=throttle,
             failure=kind,
             sdk_retries=kind is not None and self._sdk_would_retry(failure),
             resent=self._resends > 0,
-            allowed=self.max_retries > 0,
+            allowed=allowed,
             refused=openai_sdk.refuses_retry(failure.headers),
             replayable=may_resend and self._replay.rewind(),
         )
@@ -225,12 +234,11 @@ class Session:
 
     def back_off_arguments(self) -> dict[str, Any]:
         """Arguments of the SDK's own ``_sleep_for_retry`` for a failure that its loop had handed over unseen."""
-        response = self._failure.response if self._failure is not None else None
         return {
             "retries_taken": self._sdk_retries,
             "max_retries": self.max_retries,
             "options": self.options,
-            "response": response,
+            "response": self._failure.response if self._failure is not None else None,
         }
 
     # --- what the hooks call --------------------------------------------------------------------------------------
@@ -330,8 +338,8 @@ class Session:
     def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
         """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
         timeout = openai_sdk.timeout_of(self.client, self.options)
-        core = self._core = call.run(self.policy, timeout, self.runtime.clock.random)
-        core.send(None)
+        core = self._core = call.run(self.policy, timeout, self.max_retries, self.runtime.clock.random)
+        next(core)
         if isinstance(event, Outcome):
             core.send(_ADMITTED)  # the turn that it had at once
         return core

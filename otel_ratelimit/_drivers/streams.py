@@ -52,7 +52,7 @@ class StreamSession(Session):
     @property
     def may_resend(self) -> bool:
         """Whether a refusal inside of the stream can lead to another attempt at all; else nothing is held back."""
-        return self.policy.mode == "wait" and self.max_retries > 0 and not openai_sdk.in_background(self.options)
+        return self.policy.mode == "wait" and self.resends_throttles and not openai_sdk.in_background(self.options)
 
     def answered(self, keywords: dict[str, Any]) -> None:
         """The same; and lets the stream that is made of this response, now or later, find the call."""
@@ -96,7 +96,7 @@ class StreamSession(Session):
             succeeded=False,
             cause=self._traced().last_throttle,
         )
-        allowed = self.max_retries > 0
+        allowed = self.resends_throttles
         outcome = Outcome(
             at=now,
             throttle=throttle,

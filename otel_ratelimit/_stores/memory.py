@@ -184,6 +184,10 @@ class Place:
             self._ticket = ticket = self._admission.enter_calmly(now, cost, priority)
         return ticket is not None
 
+    def wait_for_nobody(self) -> None:
+        """From now on the ledgers only watch this call; for one that waits already it is too late."""
+        self._paced = False
+
     def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
         """Take a place, come back to it, or ask again; the answer is the turn or a time."""
         if not self._paced:
@@ -241,6 +245,7 @@ class Place:
         throttle: Throttle | None = None,
         slow_down: bool = False,
         succeeded: bool,
+        rejected: bool = False,
         used_tokens: float | None = None,
         cause: object = None,
     ) -> None:
@@ -256,6 +261,7 @@ class Place:
                 readings=readings,
                 throttle=throttle,
                 succeeded=succeeded,
+                rejected=rejected,
                 used_tokens=used_tokens,
                 slow_down=slow_down,
                 cause=cause,

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from otel_ratelimit._core import admission, fleet, gates, ledger, limits, queue
+from otel_ratelimit._core import admission, fleet, gates, ledger, probe, queue
 
 SCRIPT = (resources.files("otel_ratelimit._stores") / "ledger.lua").read_text(encoding="utf-8")
 
@@ -34,7 +34,7 @@ def constants() -> dict[str, list[float]]:
         ("DRAIN_HOLD", ledger.DRAIN_HOLD),
         ("MOST_DRAIN", ledger.MOST_DRAIN),
         ("PROBE_CALLS", ledger.EXACT_PROBE_CALLS),
-        ("PATIENCE", limits.PATIENCE),
+        ("PATIENCE", probe.LONGEST_INTERVAL),
         ("HEARTBEAT", fleet.HEARTBEAT),
         ("CLOCK_SLACK", admission.CLOCK_SLACK),
     ],

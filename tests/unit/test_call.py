@@ -42,8 +42,10 @@ def throttle(delay: float | None = 0.564, **fields: Any) -> Throttle:
     return Throttle(delay=delay, **{**defaults, **fields})
 
 
-def start(policy: Policy | None = None, *, timeout: float | None = 600.0, random: float = 0.0) -> Run:
-    return call.run(policy or Policy(buffer=0.05), timeout, lambda: random)
+def start(
+    policy: Policy | None = None, *, timeout: float | None = 600.0, max_retries: int = 2, random: float = 0.0
+) -> Run:
+    return call.run(policy or Policy(buffer=0.05), timeout, max_retries, lambda: random)
 
 
 def to_first_send(run: Run) -> None:
@@ -111,15 +113,41 @@ def test_the_budget_counts_what_was_waited_before() -> None:
     assert end(run, Outcome(at=3.0, throttle=throttle(3.0))) == GiveUp("budget_exceeded", 3.0, 3.0, 5.0)
 
 
-@pytest.mark.parametrize(
-    ("max_wait", "timeout", "budget"),
-    [(None, None, 600.0), (None, 30.0, 30.0), (10.0, 30.0, 10.0), (60.0, 30.0, 30.0), (7200.0, None, 7200.0)],
-)
-def test_the_budget_is_the_lesser_of_policy_and_timeout(
-    max_wait: float | None, timeout: float | None, budget: float
-) -> None:
-    """The SDK's default of 600 s stands in where neither is set."""
-    assert Policy(max_wait=max_wait).budget(timeout) == budget
+def test_the_callers_timeout_is_no_budget() -> None:
+    """``timeout=2`` and a Retry-After of 3 s: the SDK alone waits and succeeds, so do we."""
+    run = start(Policy(buffer=0.0), timeout=2.0)
+    to_first_send(run)
+    assert run.send(Outcome(at=0.0, throttle=throttle(3.0))) == Reserve(3.0)
+
+
+def test_a_single_delay_longer_than_any_that_the_sdk_would_sit_out_ends_the_call() -> None:
+    """With a short timeout, 240 s in all may be waited, but not 130 s at once."""
+    run = start(Policy(buffer=0.0), timeout=2.0)
+    to_first_send(run)
+    assert end(run, Outcome(at=0.0, throttle=throttle(130.0))) == GiveUp("budget_exceeded", 130.0, 0.0, 240.0)
+
+
+def test_tiny_delays_use_the_whole_budget_and_the_note_can_say_whose_pauses_they_were() -> None:
+    """The growing floor is ours: it never ends a call before its budget is used up."""
+    run = start(Policy(buffer=0.0, max_wait=10.0))
+    to_first_send(run)
+    now = 0.0
+    for _ in range(1000):
+        try:
+            reserve = run.send(Outcome(at=now, throttle=throttle(0.01)))
+        except StopIteration as stop:
+            verdict = stop.value
+            break
+        assert isinstance(reserve, Reserve)
+        assert reserve.not_before is not None
+        run.send(NotBefore(now, reserve.not_before, reserve.not_before))
+        run.send(Woken(reserve.not_before - now))
+        now = reserve.not_before
+        run.send(ADMITTED)
+    assert verdict.reason == "budget_exceeded"
+    assert verdict.waited == pytest.approx(10.0)
+    assert verdict.asked == pytest.approx(0.01)
+    assert verdict.paused > 9.5
 
 
 @pytest.mark.parametrize(
@@ -162,14 +190,29 @@ def test_a_failure_that_was_sent_once_is_simply_delivered() -> None:
 
 def test_a_call_whose_turn_would_come_after_its_budget_is_told_at_once() -> None:
     """It is never sent, and never sleeps."""
-    run = start(timeout=10.0)
+    run = start(Policy(max_wait=10.0))
     next(run)
     assert end(run, NotBefore(0.0, 1.0, 10.5)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
 
 
+def test_by_default_it_stays_in_the_queue_for_as_long_as_the_sdk_alone_would_have_asked() -> None:
+    """Two retries: 0.5 and 1 s between, half a second for each of three requests. Then it fails unsent; or goes, if it may."""
+    for answer in (NotBefore(3.0, 60.0, 86_400.0), ADMITTED):
+        run = start()
+        next(run)
+        assert run.send(NotBefore(0.0, 60.0, 86_400.0)) == Sleep(3.0, "admission")
+        assert run.send(Woken(1.0)) == Reserve(None)
+        assert run.send(NotBefore(1.0, 60.0, 86_400.0)) == Sleep(3.0, "admission")
+        assert run.send(Woken(2.0)) == Reserve(None)
+        if answer is ADMITTED:
+            assert run.send(answer) == Send(None)
+        else:
+            assert end(run, answer) == GiveUp("queue_budget_exceeded", 86_397.0, 3.0, 600.0)
+
+
 def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
     """However long the queue says, the sleep ends with the budget, and so does the call."""
-    run = start(timeout=10.0)
+    run = start(Policy(max_wait=10.0))
     next(run)
     assert run.send(NotBefore(0.0, 100.0, 9.0)) == Sleep(10.0, "admission")
     run.send(Woken(10.0))
@@ -189,7 +232,10 @@ def test_closing_at_any_point_is_a_cancellation() -> None:
 
 
 def test_observe_mode_sends_once_and_says_what_the_sdk_did() -> None:
-    """No command but one Send; a final throttle is a give-up of the SDK's count."""
+    """No command but one Send; a final throttle is a give-up of the SDK's."""
     run = call.observe()
     assert next(run) == Send(None)
     assert end(run, Outcome(at=0.0, throttle=throttle(2.0), resent=True)) == GiveUp("retries_exhausted", 2.0, 0.0, 0.0)
+    run = call.observe()
+    next(run)
+    assert end(run, Outcome(at=0.0, throttle=throttle(2.0), allowed=False)) == GiveUp("retries_disabled", 2.0, 0.0, 0.0)

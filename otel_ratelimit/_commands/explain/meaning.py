@@ -165,12 +165,12 @@ def _plugin(throttle: Throttle, policy: Policy) -> str:
         return "raises the SDK's own error at once"
     if throttle.delay is None:
         return f"backs off: up to 0.5 s first, twice that each further time, never over {seconds(policy.max_backoff)}"
-    delay = delay_after(throttle, policy, throttles=1, random=0.0)
-    budget = policy.budget(None)
+    delay = delay_after(throttle, policy, throttles=1, random=0.0).seconds
+    budget = policy.budget(None).longest
     if delay > budget:
         return (
             f"raises the SDK's own error at once: {seconds(delay)} is more than the budget of {seconds(budget)}."
-            " Raise OTEL_RATELIMIT_MAX_WAIT and the call's timeout to wait it out"
+            " Set OTEL_RATELIMIT_MAX_WAIT to more to wait it out"
         )
     return (
         f"waits {seconds(delay)} (a buffer of {policy.buffer:g} s included), lets others wait with it, and sends again"

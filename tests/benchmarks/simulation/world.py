@@ -188,7 +188,7 @@ class Ours(World):
             self.finish(job)
         elif answer.throttle is not None:
             job.throttles += 1
-            delay = delay_after(answer.throttle, self.policy, throttles=job.throttles, random=self.rng.random())
+            delay = delay_after(answer.throttle, self.policy, throttles=job.throttles, random=self.rng.random()).seconds
             if not answer.throttle.retryable or self.now + delay - job.began > BUDGET:
                 self.admission.leave(ticket, self.now)
                 self.finish(job, "hopeless")

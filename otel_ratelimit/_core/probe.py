@@ -1,0 +1,83 @@
+"""When a server that is believed to have no room is asked nevertheless.
+
+Owns the times of probes: calls that are sent although the limits, as they are believed, have no room for them. Knows no
+limit, queue or clock.
+
+What is known of a limit is a hypothesis: limits are raised, quotas bought, a day's limit is reset, another tenant leaves, a
+gateway has other deployments. Only the server knows, and only a request makes it tell. So while callers wait for a turn that is
+far away, one of them goes early now and then. A probe that is refused renews the evidence and doubles the time to the next
+one, so that a limit that is known well is disturbed a handful of times; one that is served lets two more go at once,
+and so on (slow start, RFC 5681), until one is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FIRST_INTERVAL: Final = 5.0
+"""Seconds without news of the server after which the first probe goes. A turn that comes no more than the present interval after
+the probe is simply waited for."""
+
+LONGEST_INTERVAL: Final = 60.0
+"""Seconds. A minute at most passes between probes while callers ask, however long the server said."""
+
+MOST_ALLOWED: Final = 64
+"""Probes that may go at once, at most."""
+
+
+class Probe:
+    """The probes of one limit."""
+
+    __slots__ = ("_allowed", "_interval", "_pending", "_pending_at")
+
+    def __init__(self) -> None:
+        self._allowed = 0
+        self._interval = FIRST_INTERVAL
+        self._pending = 0
+        self._pending_at = -math.inf
+
+    def ready(self, at: float, now: float, news_at: float) -> float:
+        """When a call may go whose turn would come at ``at``, later than ``now``.
+
+        Args:
+            at: the turn.
+            now: the present.
+            news_at: when the last request left, or the last answer came.
+        """
+        if self._allowed > 0:
+            return now
+        early = news_at + self._interval
+        if self._pending:  # one at a time; one whose answer never comes is given up
+            early = max(early, self._pending_at + LONGEST_INTERVAL)
+        early = max(early, now)
+        return early if at - early > self._interval else at
+
+    def sent(self, now: float) -> None:
+        """A probe leaves."""
+        self._allowed = max(self._allowed - 1, 0)
+        self._pending += 1
+        self._pending_at = now
+
+    def served(self) -> None:
+        """A probe was served: there was room."""
+        self._ended()
+        self._interval = FIRST_INTERVAL
+        self._allowed = min(self._allowed + 2, MOST_ALLOWED)
+
+    def refused(self) -> None:
+        """A probe was refused: there was none."""
+        self._ended()
+        self._interval = min(2.0 * self._interval, LONGEST_INTERVAL)
+        self._allowed = 0
+
+    def lost(self) -> None:
+        """A probe ended in a way that says nothing of the limit."""
+        self._ended()
+
+    def rewind(self, now: float) -> None:
+        """The clock was set back to ``now``."""
+        self._pending_at = min(self._pending_at, now)
+
+    def _ended(self) -> None:
+        self._pending = max(self._pending - 1, 0)
