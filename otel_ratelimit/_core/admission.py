@@ -62,7 +62,7 @@ class Admission:
         cause: what was handed to the ``settle`` that last closed a gate, None before; for span links.
     """
 
-    __slots__ = ("_limits", "_now", "_number", "_queue", "_wakes", "cause")
+    __slots__ = ("_curious", "_limits", "_now", "_number", "_queue", "_wakes", "cause")
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Admission:
         self._limits = Limits(Gates(cold_calls, cold_doubling)) if limits is None else limits
         self._queue = Queue()
         self._wakes: list[Ticket] = []
+        self._curious: list[Ticket] = []
         self._number = 0
         self._now = float("-inf")
 
@@ -95,7 +96,7 @@ class Admission:
         ticket = Ticket(cost, priority, self._number + 1)
         if not limits.reserve_calmly(ticket, now):
             return None
-        self._now = ticket.arrived = now
+        self._now = ticket.arrived = ticket.since = now
         self._number += 1
         ticket.state = IN_FLIGHT
         return ticket
@@ -108,7 +109,7 @@ class Admission:
         self._arrive(now)
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
-        ticket.arrived = now
+        ticket.arrived = ticket.since = now
         limits = self._limits
         needs = limits.needs(cost)
         if not self._queue.size:
@@ -132,7 +133,7 @@ class Admission:
         self._arrive(now)
         self._number = number = self._number + 1
         ticket = Ticket(cost, priority, number)
-        ticket.arrived = now
+        ticket.arrived = ticket.since = now
         ticket.state = IN_FLIGHT
         limits = self._limits
         if limits.reserve_calmly(ticket, now):
@@ -154,6 +155,26 @@ class Admission:
                 return ticket.told
         ticket.collected = True
         return None
+
+    def probe(self, ticket: Ticket, now: float) -> float | None:
+        """The call goes although there is no room: None. Else a probe is on its way, and its answer comes until the time that is
+        returned, or the call is woken."""
+        if ticket.state == WAITING:
+            self._arrive(now)
+            busy_until = self._limits.probe.busy_until()
+            if now < busy_until:
+                self._curious.append(ticket)
+                ticket.told = busy_until
+                return busy_until
+            self._queue.remove(ticket)
+            ticket.state = IN_FLIGHT
+            self._limits.reserve(ticket, ticket.needs, now, probes=True)
+        ticket.collected = True
+        return None
+
+    def has_refused_since(self, ticket: Ticket) -> bool:
+        """Whether the server has refused a call since this one came, or came back."""
+        return self._limits.refused_at >= ticket.since
 
     def settle_calmly(self, ticket: Ticket, now: float) -> bool:
         """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and
@@ -204,6 +225,8 @@ class Admission:
             limits.gates.in_flight -= 1
         elif ticket.state != SETTLED or throttle is None:
             return
+        if ticket.forced:
+            self._probe_ended()
         # The clock may have been set back since: nothing counts from a time that is yet to come.
         ticket.sent_at = min(ticket.sent_at, now)
         if throttle is not None:
@@ -231,6 +254,7 @@ class Admission:
         ticket.state = WAITING
         ticket.collected = False
         ticket.told = -math.inf
+        ticket.since = now
         ticket.last_sent = self._limits.gates.sent
         ticket.needs = self._limits.needs(ticket.cost, ticket.exact)
         ticket.not_before = now if ticket.ignores_reset or not not_before > now else not_before
@@ -250,6 +274,8 @@ class Admission:
             self._queue.remove(ticket)
         else:
             self._limits.gates.in_flight -= 1
+            if ticket.forced:
+                self._probe_ended()
             if ticket.collected:
                 self._limits.lost(ticket)
             else:
@@ -337,6 +363,10 @@ class Admission:
             return at, False
         early = limits.probe.ready(at, now, limits.news_at)
         return early, early < at
+
+    def _probe_ended(self) -> None:
+        self._wakes += self._curious
+        self._curious.clear()
 
     def _tell(self, ticket: Ticket, at: float) -> None:
         if at < ticket.told:

@@ -9,13 +9,15 @@ take together. A delay that does not fit is never cut down, because coming back 
 once more; the call ends at once instead, while its caller still has time to do something else.
 
 A turn in the queue is no instruction of the server's but our own estimate. So a call whose turn would come too late stays in the
-queue for as long as the SDK alone would have gone on asking (``Budget.patience``) before it fails unsent.
+queue for as long as the SDK alone would have gone on asking (``Budget.patience``); and it fails unsent only where the server has
+refused another one meanwhile. Otherwise it goes as a probe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from otel_ratelimit._core.events import (
     BackOff,
@@ -32,10 +34,14 @@ from otel_ratelimit._core.events import (
     WaitReason,
     Woken,
 )
-from otel_ratelimit._core.policy import Policy, delay_after
+from otel_ratelimit._core.policy import Budget, Policy, delay_after
 from otel_ratelimit._core.throttle import Throttle
 
-_RESERVE_NOW = Reserve(None)
+LEAST_WAIT: Final = 0.001
+"""Seconds. A rest of the budget that is shorter is none: a clock may not tell its beginning from its end."""
+
+RESERVE_NOW = Reserve(None)
+_AS_PROBE = Reserve(None, as_probe=True)
 _SEND_FIRST = Send(None)
 _SEND_AFTER_THROTTLE = Send("throttle")
 _BACK_OFF = BackOff()
@@ -56,55 +62,83 @@ def run(
         max_retries: how often the SDK alone would send again.
         random: draws from [0, 1).
     """
-    budget = policy.budget(timeout, max_retries)
-    patience = budget.patience
-    waited = paused = 0.0
+    purse = _Purse(policy.budget(timeout, max_retries))
     throttles = 0
-    reserve = _RESERVE_NOW
+    reserve = RESERVE_NOW
     send = _SEND_FIRST
     why: WaitReason = "admission"
     while True:
-        answer = yield reserve
-        while isinstance(answer, NotBefore):
-            asked = answer.expected - answer.now
-            left = budget.total - waited
-            late = asked > left
-            if late:
-                left = min(left, patience)
-            if left <= 0:
-                reason: GiveUpReason = "queue_budget_exceeded" if why == "admission" else "budget_exceeded"
-                return GiveUp(reason, asked, waited, budget.total, paused)
-            woken: Woken = yield Sleep(min(answer.at, answer.now + left), why)
-            waited += woken.seconds
-            if late:
-                patience -= woken.seconds
-            answer = yield reserve
-
+        gave_up = yield from _turn(reserve, why, purse)
+        if gave_up is not None:
+            return gave_up
         outcome: Outcome = yield send
         if outcome.throttle is None:
             if outcome.failure is None:
                 return _DELIVER
             if not outcome.sdk_retries:
-                return GiveUp("retries_exhausted", None, waited, budget.total) if outcome.resent else _DELIVER
-            woken = yield _BACK_OFF
-            waited += woken.seconds
-            reserve, send, why = _RESERVE_NOW, Send(outcome.failure), "admission"
+                return purse.give_up("retries_exhausted", None) if outcome.resent else _DELIVER
+            woken: Woken = yield _BACK_OFF
+            purse.waited += woken.seconds
+            reserve, send, why = RESERVE_NOW, Send(outcome.failure), "admission"
             continue
 
         throttles += 1
         throttle = outcome.throttle
         hopeless = _why_hopeless(outcome, throttle)
         if hopeless is not None:
-            return GiveUp(hopeless, throttle.delay, waited, budget.total)
-        left = budget.total - waited
+            return purse.give_up(hopeless, throttle.delay)
+        left = purse.left
         delay = delay_after(throttle, policy, throttles=throttles, random=random(), left=left)
         # A reset time is no instruction where a ledger knows when the call fits: the queue's answer decides then.
         binding = throttle.source != "x-ratelimit-reset"
-        if left <= 0 or (binding and delay.asked > min(left, budget.longest)):
-            return GiveUp("budget_exceeded", delay.asked or None, waited, budget.total, paused)
-        paused += delay.seconds - delay.asked
+        if left < LEAST_WAIT or (binding and delay.asked > min(left, purse.budget.longest)):
+            return purse.give_up("budget_exceeded", delay.asked or None)
+        purse.paused += delay.seconds - delay.asked
         reserve, send = Reserve(outcome.at + delay.seconds), _SEND_AFTER_THROTTLE
         why = "backoff" if throttle.delay is None else "throttled"
+
+
+def _turn(reserve: Reserve, why: WaitReason, purse: _Purse) -> Generator[Command, Any, GiveUp | None]:
+    """Wait for the call's turn; returns None once it has come, or why it is waited for no longer."""
+    answer = yield reserve
+    while isinstance(answer, NotBefore):
+        asked = answer.expected - answer.now
+        told = 0.0 if reserve.not_before is None else max(reserve.not_before - answer.now, 0.0)
+        late = asked > purse.left
+        may_wait = min(purse.left, told + purse.patience) if late else purse.left
+        if may_wait < LEAST_WAIT and not answer.refused:
+            answer = yield _AS_PROBE
+            if not isinstance(answer, NotBefore):
+                break
+            may_wait = purse.left  # another probe is on its way: its answer counts
+        if may_wait < LEAST_WAIT:
+            return purse.give_up("queue_budget_exceeded" if why == "admission" else "budget_exceeded", asked)
+        woken: Woken = yield Sleep(min(answer.at, answer.now + may_wait), why)
+        purse.waited += woken.seconds
+        if late:
+            purse.patience -= max(woken.seconds - told, 0.0)
+        answer = yield reserve
+    return None
+
+
+@dataclass(slots=True)
+class _Purse:
+    """What a call may wait, and what it has waited; seconds."""
+
+    budget: Budget
+    patience: float = field(init=False)
+    waited: float = 0.0
+    paused: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.patience = self.budget.patience
+
+    @property
+    def left(self) -> float:
+        return self.budget.total - self.waited
+
+    def give_up(self, reason: GiveUpReason, asked: float | None) -> GiveUp:
+        return GiveUp(reason, asked, self.waited, self.budget.total, self.paused)
 
 
 def observe() -> Generator[Command, Any, Verdict]:

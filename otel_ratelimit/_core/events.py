@@ -33,9 +33,15 @@ CallOutcome = Literal["recovered", "gave_up", "not_retryable", "cancelled"]
 
 @dataclass(slots=True)
 class Reserve:
-    """Ask for this call's turn. ``not_before``: the earliest moment that makes sense, None for now."""
+    """Ask for this call's turn.
+
+    Attributes:
+        not_before: the earliest moment that makes sense, None for now.
+        as_probe: go although there seems to be no room, to have the server's own word; one call does so at a time.
+    """
 
     not_before: float | None
+    as_probe: bool = False
 
 
 @dataclass(slots=True)
@@ -71,11 +77,15 @@ class Admitted:
 
 @dataclass(slots=True)
 class NotBefore:
-    """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``."""
+    """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``.
+
+    ``refused``: the server has refused a call since this one came, so that it is known to have no room.
+    """
 
     now: float
     at: float
     expected: float
+    refused: bool = True
 
 
 @dataclass(slots=True)

@@ -49,12 +49,27 @@ class Learning:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half;
         calm_until: and the time up to which the ledgers need not be looked at.
         looked_at: when headers were last read while all was calm.
+        refused_at: when the server last refused a call that may come again.
         news_at: when the last request left, or the last answer that was learned from came.
     """
 
     __slots__ = (
-        "_oversized_at", "_quickest", "book", "calm", "calm_until", "gates", "looked_at", "news_at", "probe", "returned",
-        "spent", "tariff", "trust",
+        "_oversized_at",
+        "_quickest",
+        "book",
+        "calm",
+        "calm_until",
+        "gates",
+        "looked_at",
+        "news_at",
+        "probe",
+        "refused_at",
+        "refused_at",
+        "returned",
+        "returned",
+        "spent",
+        "tariff",
+        "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -67,6 +82,7 @@ class Learning:
         self._oversized_at = -math.inf
         self.returned = [0.0, 0.0, 0.0, 0.0]
         self.news_at = -math.inf
+        self.refused_at = -math.inf
         self.looked_at = -math.inf
         self._quickest = math.inf
         self.trust = Trust()
@@ -149,6 +165,7 @@ class Learning:
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
         if throttle.retryable:
+            self.refused_at = now
             self._take_numbers(ticket, throttle, now, told)
             self._close(ticket, throttle, now, told, slow_down=slow_down, waiting=waiting)
         self._uncharge(ticket, 1, told)  # refused work is not charged
@@ -314,6 +331,7 @@ class Learning:
         self.gates.rewind(now, seconds)
         self._oversized_at = min(self._oversized_at, now)
         self.news_at = min(self.news_at, now)
+        self.refused_at = min(self.refused_at, now)
         self.probe.rewind(now)
         self.looked_at = -math.inf
         self.calm = NOBODY

@@ -1,7 +1,7 @@
 """When a server that is believed to have no room is asked nevertheless.
 
-Owns the times of probes: calls that are sent although the limits, as they are believed, have no room for them. Knows no
-limit, queue or clock.
+Owns the times of probes: calls that are sent although the limits, as they are believed, have no room for them; one at a time.
+Knows no limit, queue or clock.
 
 What is known of a limit is a hypothesis: limits are raised, quotas bought, a day's limit is reset, another tenant leaves, a
 gateway has other deployments. Only the server knows, and only a request makes it tell. So while callers wait for a turn that is
@@ -47,11 +47,12 @@ class Probe:
         """
         if self._allowed > 0:
             return now
-        early = news_at + self._interval
-        if self._pending:  # one at a time; one whose answer never comes is given up
-            early = max(early, self._pending_at + LONGEST_INTERVAL)
-        early = max(early, now)
+        early = max(news_at + self._interval, self.busy_until(), now)
         return early if at - early > self._interval else at
+
+    def busy_until(self) -> float:
+        """When the answer of the probe that is on its way is given up; minus infinity where none is."""
+        return self._pending_at + LONGEST_INTERVAL if self._pending else -math.inf
 
     def sent(self, now: float) -> None:
         """A probe leaves."""

@@ -46,6 +46,7 @@ class Ticket:
         admitted: whether its turn has come and its share of every limit is reserved.
         collected: whether its caller knows that it is admitted, and has sent it.
         exact: tokens that the server named for it.
+        since: when it entered, or was last put back into the queue.
         forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
         last_sent: the latest request of all that had left when it was put back into the queue.
@@ -55,7 +56,8 @@ class Ticket:
     """
 
     __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "last_sent", "lease", "levels", "mark",
-                 "needs", "not_before", "number", "priority", "sent", "sent_at", "spent", "state", "told", "work")  # fmt: skip
+                 "needs", "not_before", "number", "priority", "sent", "sent_at", "since", "spent", "state", "told",
+                 "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
         self.cost = cost
@@ -79,6 +81,7 @@ class Ticket:
     work: float
     levels: list[tuple[Ledger, float]] | None
     arrived: float
+    since: float
     lease: Any
 
     @property

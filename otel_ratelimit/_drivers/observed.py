@@ -63,7 +63,7 @@ class ObservedSession(Session):
         super()._throttled(throttle, failure, now)
 
     def _watch(self, now: float) -> None:
-        self._reserve(None, now)
+        self._reserve(call.RESERVE_NOW, now)
         if self.place.held > 0:
             self._traced().foresee("admission", self.place.held)
 

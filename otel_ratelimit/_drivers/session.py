@@ -105,7 +105,9 @@ class Session:
         """The first step."""
         if self.policy.when_retries_disabled == "send" and self.max_retries == 0:
             self.place.wait_for_nobody()
-        return _SEND if type(answer := self._reserve(None, self.began)) is Admitted else self._advance(answer)
+        return (
+            _SEND if type(answer := self._reserve(call.RESERVE_NOW, self.began)) is Admitted else self._advance(answer)
+        )
 
     @_guard.contained("resend", lambda _self, arguments, keywords: (arguments, keywords))
     def resend_arguments(
@@ -195,7 +197,7 @@ class Session:
         self.place.disarm()
 
     def seconds_until(self, moment: float) -> float:
-        """What is left of a wait; negative if it is over."""
+        """What is left of a wait."""
         return moment - self.runtime.clock.monotonic()
 
     @_guard.contained("woke", lambda _self: _SEND)
@@ -311,7 +313,7 @@ class Session:
         try:
             command = core.send(event)
             while isinstance(command, Reserve):
-                command = core.send(self._reserve(command.not_before, self.runtime.clock.monotonic()))
+                command = core.send(self._reserve(command, self.runtime.clock.monotonic()))
         except StopIteration as stop:
             verdict: Verdict = stop.value
             return verdict
@@ -338,14 +340,15 @@ class Session:
     def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
         """The core's generator, at the point where it waits for ``event``: an undisturbed call gets along without it."""
         timeout = openai_sdk.timeout_of(self.client, self.options)
-        core = self._core = call.run(self.policy, timeout, self.max_retries, self.runtime.clock.random)
+        self._core = core = call.run(self.policy, timeout, self.max_retries, self.runtime.clock.random)
         next(core)
         if isinstance(event, Outcome):
             core.send(_ADMITTED)  # the turn that it had at once
         return core
 
-    def _reserve(self, not_before: float | None, now: float) -> Admitted | NotBefore:
-        return self.place.reserve(self._cost, block_priority.get() or self.policy.priority, not_before, now)
+    def _reserve(self, command: Reserve, now: float) -> Admitted | NotBefore:
+        priority = block_priority.get() or self.policy.priority
+        return self.place.reserve(self._cost, priority, command.not_before, now, as_probe=command.as_probe)
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
@@ -363,8 +366,7 @@ class Session:
             self._bypass = False
 
     def _answered_well(self, now: float, result: Any) -> None:
-        response = self.response
-        readings = () if response is None else Readings(response.headers)
+        readings = () if self.response is None else Readings(self.response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
 
     @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)

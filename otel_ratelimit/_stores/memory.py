@@ -188,8 +188,10 @@ class Place:
         """From now on the ledgers only watch this call; for one that waits already it is too late."""
         self._paced = False
 
-    def reserve(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
-        """Take a place, come back to it, or ask again; the answer is the turn or a time."""
+    def reserve(
+        self, cost: Cost, priority: Priority, not_before: float | None, now: float, *, as_probe: bool = False
+    ) -> Admitted | NotBefore:
+        """Take a place, come back to it, or ask again; the answer is the turn or a time. ``as_probe``: see ``Reserve``."""
         if not self._paced:
             return self._watch(cost, priority, not_before, now)
         store = self._store
@@ -204,11 +206,15 @@ class Place:
             elif ticket.state == SETTLED:
                 admission.requeue(ticket, now, now if not_before is None else not_before)
             at = admission.check(ticket, now)
-            answer = _ADMITTED if at is None else NotBefore(now, at, admission.turn(ticket, now))
+            if at is not None and as_probe:
+                at = admission.probe(ticket, now)
+            answer: Admitted | NotBefore = _ADMITTED
             if at is None:
                 store._waiting.pop(ticket, None)
             else:
                 store._waiting[ticket] = self
+                refused = admission.has_refused_since(ticket)
+                answer = NotBefore(now, at, admission.turn(ticket, now), refused)
             self.cause = admission.cause
             wakes = self._collect_wakes()
         wake_all(wakes)

@@ -210,6 +210,16 @@ def test_by_default_it_stays_in_the_queue_for_as_long_as_the_sdk_alone_would_hav
             assert end(run, answer) == GiveUp("queue_budget_exceeded", 86_397.0, 3.0, 600.0)
 
 
+def test_a_rest_of_patience_that_no_clock_can_tell_is_none() -> None:
+    """At a large reading of the clock a sleep of 1e-13 s is none, and asking again and again would never end."""
+    run = start()
+    next(run)
+    now = 1e6
+    assert run.send(NotBefore(now, 2e6, 2e6)) == Sleep(now + 3.0, "admission")
+    run.send(Woken(3.0 - 1e-12))
+    assert isinstance(end(run, NotBefore(now + 3.0, 2e6, 2e6)), GiveUp)
+
+
 def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
     """However long the queue says, the sleep ends with the budget, and so does the call."""
     run = start(Policy(max_wait=10.0))
