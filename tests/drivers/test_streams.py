@@ -150,9 +150,7 @@ def test_once_content_was_delivered_the_failure_goes_up(
 
 @pytest.mark.feature("streams: budget and max_retries")
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize(
-    ("settings", "options"), [({"max_wait": 1.0}, {}), ({}, {"timeout": 1.0}), ({}, {"max_retries": 0})]
-)
+@pytest.mark.parametrize(("settings", "options"), [({"max_wait": 1.0}, {}), ({}, {"max_retries": 0})])
 def test_what_cannot_be_waited_for_is_handed_on_as_it_came(
     caller: Caller, server: ThrottlingServer, instrumented: Instrumented, api: Any, settings: Any, options: Any
 ) -> None:

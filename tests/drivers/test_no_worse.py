@@ -1,0 +1,276 @@
+"""The border of a call, over sockets with the real SDK: whatever a server says, no program is worse off than without us.
+
+The worlds as a whole are in ``tests/benchmarks/no_harm``; here is what each rule at the border promises, one by one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+import otel_ratelimit
+from otel_ratelimit import Policy
+from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
+from tests.drivers.conftest import MESSAGES, Caller, chat
+from tests.telemetry_probe import Probe, notes
+
+Instrumented = Callable[..., Probe]
+
+DAY = {"retry-after": "86400"}
+CLOSED = Reply(status=429, headers=DAY, json={"error": {"message": "Rate limit exceeded.", "code": "rate_limit_exceeded"}})
+"""A refusal that would close the limit for a day, and says nothing else."""
+
+
+def chat_with(client: Any, model: str, **options: Any) -> Any:
+    return client.chat.completions.create(model=model, messages=MESSAGES, **options)
+
+
+# --- a closed limit is asked ------------------------------------------------------------------------------------------
+
+
+def test_a_delay_of_a_day_closes_nothing_for_the_next_call(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """The refused call fails at once, as with the SDK alone; the next one asks, is served, and the limit is open again."""
+    instrumented()
+    server.script([CLOSED])
+
+    def first(client: Any) -> Any:
+        return chat(client)
+
+    with pytest.raises(openai.RateLimitError) as raised:
+        caller(server, first)
+    assert raised.value.response.headers["retry-after"] == "86400"
+    assert server.counts.requests == 1
+    for _ in range(3):
+        assert caller(server, chat).choices
+    assert server.counts.throttled == 1
+
+
+def test_many_callers_of_a_closed_limit_ask_one_at_a_time(instrumented: Instrumented) -> None:
+    """While the limit stays closed one request at a time goes out for all of them; the others fail by its answer, as SDK errors."""
+    instrumented()
+    under_way: list[int] = []
+    most = 0
+
+    def slowly(_draw: object) -> float:
+        return 0.1
+
+    with ThrottlingServer(latency=slowly, script=[CLOSED] * 200) as server, openai.OpenAI(
+        base_url=server.base_url, api_key="test", max_retries=1
+    ) as client:
+        with pytest.raises(openai.RateLimitError):
+            chat(client)
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                chat(client)
+            except openai.RateLimitError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(errors) == 20
+        sent = server.counts.requests - 1
+        assert 1 <= sent < 20, (sent, under_way, most)
+        unsent = [error for error in errors if isinstance(error, otel_ratelimit.AdmissionTimeoutError)]
+        assert len(unsent) == 20 - sent
+        assert not any("0.000 s" in str(error) and "would come in 0.000" in str(error) for error in unsent)
+
+
+def test_a_limit_that_opens_early_is_open_for_all(instrumented: Instrumented) -> None:
+    """Closed for a day, but served again at the second question: all that wait are served then, and nobody waits for a day."""
+    instrumented()
+    with ThrottlingServer(script=[CLOSED, CLOSED]) as server, openai.OpenAI(
+        base_url=server.base_url, api_key="test"
+    ) as client:
+        with pytest.raises(openai.RateLimitError):
+            chat(client)
+        answered: list[Any] = []
+        failed: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                answered.append(chat(client))
+            except openai.RateLimitError as error:
+                failed.append(error)
+
+        for _ in range(3):  # the first of these rounds asks, and is refused by the second reply of the script
+            threads = [threading.Thread(target=call) for _ in range(10)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        assert len(answered) >= 20
+        assert server.counts.throttled == 2
+
+
+# --- max_retries=0 ----------------------------------------------------------------------------------------------------
+
+
+def test_a_call_without_retries_is_sent_at_once_while_others_wait(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """A fallback chain of two models: the first is throttled for 60 s, and its caller has the second one's answer at once."""
+    probe = instrumented()
+    server.script([throttle_reply(delay=60.0), throttle_reply(delay=60.0)])
+
+    def chain(client: Any) -> Any:
+        if not caller.asynchronous:
+            for model in ("gpt-4o", "gpt-4o", "gpt-4o-mini"):
+                try:
+                    return chat_with(client, model)
+                except openai.RateLimitError:
+                    continue
+            raise AssertionError("no model answered")
+
+        async def go() -> Any:
+            for model in ("gpt-4o", "gpt-4o", "gpt-4o-mini"):
+                try:
+                    return await chat_with(client, model)
+                except openai.RateLimitError:
+                    continue
+            raise AssertionError("no model answered")
+
+        return go()
+
+    answer = caller(server, chain, max_retries=0)
+    assert answer.model == "gpt-4o-mini"
+    assert server.counts.requests == 3
+    assert probe.total("otel_ratelimit.wait.duration") == 0
+    assert probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="retries_disabled") == 2
+
+
+def test_without_retries_and_with_wait_a_call_is_treated_as_any_other(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """For frameworks that set 0 and loop themselves."""
+    probe = instrumented(when_retries_disabled="wait")
+    server.script([throttle_reply(delay=0.05), throttle_reply(delay=0.05)])
+    assert caller(server, chat, max_retries=0).choices
+    assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
+
+
+def test_without_retries_and_with_pace_a_call_takes_its_turn_and_is_sent_once(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """It waits before it is sent; what the server says then goes to the caller."""
+    probe = instrumented(when_retries_disabled="pace")
+    server.script([throttle_reply(delay=0.4), Reply(), throttle_reply(delay=0.05)])
+
+    def two(client: Any) -> Any:
+        if not caller.asynchronous:
+            with pytest.raises(openai.RateLimitError):
+                chat(client)
+            return chat(client)
+
+        async def go() -> Any:
+            with pytest.raises(openai.RateLimitError):
+                await chat(client)
+            return await chat(client)
+
+        return go()
+
+    assert caller(server, two, max_retries=0).choices
+    assert probe.total("otel_ratelimit.wait.duration") == 1
+    with pytest.raises(openai.RateLimitError):
+        caller(server, chat, max_retries=0)
+
+
+# --- the budget -------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_timeout_does_not_cut_the_servers_delay(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """``timeout=1`` and a delay of 1.5 s: the SDK alone waits and succeeds, so do we."""
+    instrumented()
+    server.script([throttle_reply(delay=1.5, retry_after=True)])
+    assert caller(server, lambda client: chat(client.with_options(timeout=1.0))).choices
+    assert server.counts.requests == 2
+
+
+def test_tiny_delays_again_and_again_use_the_whole_budget(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """The growing pause is ours, and the note says so; the call ends when its budget does, and not before."""
+    instrumented(max_wait=2.5)
+    server.script([throttle_reply(delay=0.01)] * 50)
+    with pytest.raises(openai.RateLimitError) as raised:
+        caller(server, chat)
+    (note,) = notes(raised.value)
+    assert "(budget 2.5 s, next wait 0.0" in note
+    assert "pauses of our own, which grow with each refusal" in note
+    waited = float(note.partition(" s of waiting")[0].rpartition(" ")[2])
+    assert 2.4 < waited
+
+
+# --- backoffs that nobody needs ---------------------------------------------------------------------------------------
+
+
+def test_headers_that_show_room_end_a_backoff(instrumented: Instrumented) -> None:
+    """Three bare refusals of a second, then a server that is idle: what its headers say ends the pace that was learned.
+
+    Sixty calls took 245 s by that pace. A server that is idle answers them in the time that the calls themselves take.
+    """
+    instrumented()
+    cold = Reply(status=429, headers={"retry-after": "1"}, json={"error": {"message": "Too many requests."}})
+    with ThrottlingServer([Limit("tokens", 200_000)], script=[cold] * 3, latency=0.02) as server, openai.OpenAI(
+        base_url=server.base_url, api_key="test"
+    ) as client:
+        began = time.monotonic()
+        waiting = [60]
+        lock = threading.Lock()
+
+        def call() -> None:
+            while True:
+                with lock:
+                    if not waiting[0]:
+                        return
+                    waiting[0] -= 1
+                chat(client)
+
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(100)
+        assert server.counts.succeeded == 60
+        assert server.counts.throttled == 3
+        assert time.monotonic() - began < 60
+
+
+# --- turns that are early by a hair -----------------------------------------------------------------------------------
+
+
+def test_a_lone_caller_is_never_refused_twice_for_one_call(instrumented: Instrumented) -> None:
+    """Calls one after the other under a known bucket that holds four of them: the turn carries the margin that the network needs."""
+    probe = instrumented()
+    limit = Limit("tokens", 12_000)  # 200 a second: a call of 100 each half second
+    with ThrottlingServer([limit]) as server, openai.OpenAI(base_url=server.base_url, api_key="test") as client:
+        limit_is_used_up = client.chat.completions.create(
+            model="gpt-4o", messages=MESSAGES, max_tokens=11_900, timeout=30
+        )
+        assert limit_is_used_up.choices
+        for _ in range(8):
+            client.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=100)
+        assert server.counts.throttled <= 1
+    counts = [(span.attributes or {})["otel_ratelimit.throttle.count"] for span in probe.spans("rate_limited")]
+    assert all(isinstance(count, int) and count <= 1 for count in counts)
+
+
+def test_the_setting_is_told_to_policy() -> None:
+    """All three values, and an error that names them."""
+    for value in ("send", "pace", "wait"):
+        assert Policy(when_retries_disabled=value).when_retries_disabled == value  # type: ignore[arg-type]
+    with pytest.raises(otel_ratelimit.ConfigurationError, match="send, pace, wait"):
+        Policy(when_retries_disabled="never")  # type: ignore[arg-type]
