@@ -41,5 +41,5 @@ async def answer(question: str) -> dict[str, str | None]:
     try:
         with otel_ratelimit.use(USERS):
             return {"answer": await ask(question)}
-    except (openai.RateLimitError, otel_ratelimit.AdmissionTimeoutError) as error:
+    except openai.RateLimitError as error:
         raise HTTPException(503, "busy, please try again later") from error

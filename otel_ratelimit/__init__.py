@@ -13,7 +13,7 @@ from otel_ratelimit._settings import policy_from_environment
 from otel_ratelimit._version import __version__
 
 if TYPE_CHECKING:
-    from otel_ratelimit._drivers.openai_sdk import AdmissionTimeoutError
+    from otel_ratelimit._drivers.errors import AdmissionTimeoutError
 
 __all__ = [
     "AdmissionTimeoutError",
@@ -35,7 +35,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # It derives from the SDK's base exception, and importing the SDK takes a second: only who asks for it pays.
     if name == "AdmissionTimeoutError":
-        from otel_ratelimit._drivers.openai_sdk import AdmissionTimeoutError  # noqa: PLC0415
+        from otel_ratelimit._drivers.errors import AdmissionTimeoutError  # noqa: PLC0415
 
         return AdmissionTimeoutError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

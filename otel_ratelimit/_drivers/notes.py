@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from otel_ratelimit._core.events import GiveUp, GiveUpReason
+
+if TYPE_CHECKING:
+    from otel_ratelimit._core.admission import Gauge
+    from otel_ratelimit._core.throttle import Throttle
 
 WORTH_SAYING: Final = 1.0
 """Seconds of our own pauses up to which a note does not mention them: jitter is part of any wait."""
@@ -24,6 +29,52 @@ def note(verdict: GiveUp, sends: int) -> str:
         f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
         f" (budget {verdict.budget:g} s{asked}): {because}"
     )
+
+
+def queue_message(verdict: GiveUp, limit: str) -> str:
+    """The text of an ``AdmissionTimeoutError``; ``limit``: what set the limit, by the functions below."""
+    return (
+        f"nothing was sent: the turn of this call in otel_ratelimit's own queue {_turn(verdict)}, beyond its budget of"
+        f" {verdict.budget:g} s ({verdict.waited:.3f} s waited). What set the limit: {limit}. Raise Policy.max_wait"
+        " (OTEL_RATELIMIT_MAX_WAIT) or the call's timeout, or send fewer calls at a time."
+    )
+
+
+def queue_note(verdict: GiveUp, limit: str) -> str:
+    """The same facts as a note, in the words of :func:`note`."""
+    return (
+        f"otel_ratelimit: gave up before anything was sent, after {verdict.waited:.3f} s of waiting (budget"
+        f" {verdict.budget:g} s): the turn in the local queue {_turn(verdict)}. What set the limit: {limit}"
+    )
+
+
+def _turn(verdict: GiveUp) -> str:
+    if verdict.asked is None or not math.isfinite(verdict.asked):
+        return "would come at a time that is not known"
+    return f"would come in {max(verdict.asked, 0.001):.3f} s"
+
+
+def limit_words(*known: str | None) -> str:
+    """What set the limit that a call waited for, of the phrases below; None for what is not known."""
+    return "; ".join(filter(None, known)) or "no answer of the server yet; calls that came before go first"
+
+
+def refusal_words(throttle: Throttle, age: float) -> str:
+    """A refusal under that limit, ``age`` seconds ago."""
+    told = "" if throttle.delay is None else f", which asked for {throttle.delay:g} s"
+    size = "" if throttle.limit is None else f" {throttle.limit:g}"
+    window = "" if throttle.window is None else f" a {throttle.window}"
+    which = "" if throttle.kind == "unknown" else f" (limit:{size} {throttle.kind}{window})"
+    return f"the server's last refusal, {max(age, 0.0):.1f} s ago{told}{which}"
+
+
+def gauge_words(gauges: Iterable[Gauge]) -> str | None:
+    """The limit that has least left, by what the server said of it; None where it named none."""
+    known = [gauge for gauge in gauges if gauge.limit > 0]
+    if not known:
+        return None
+    tightest = min(known, key=lambda gauge: gauge.remaining / gauge.limit)
+    return f"by the server's figures {tightest.remaining:.0f} of {tightest.limit:g} {tightest.kind} are left by now"
 
 
 _BECAUSE: Final[Mapping[GiveUpReason, str]] = {

@@ -14,7 +14,7 @@ import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
 from openai._streaming import AsyncStream, Stream
 
-from otel_ratelimit._core.events import FailureReason, GiveUp, Verdict
+from otel_ratelimit._core.events import FailureReason
 from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores.memory import Account, MemoryStore
@@ -288,23 +288,10 @@ def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:
     return Account(str(client._base_url), store.payer(credential, str(organization), str(project)), model)
 
 
-class AdmissionTimeoutError(openai.OpenAIError, TimeoutError):
-    """The turn of a call in the local queue would come after its budget; nothing was sent.
-
-    Deliberately none of the SDK's status errors: the server has refused nothing. Raise ``Policy.max_wait`` (or the
-    call's ``timeout``), lower the concurrency, or give the call a higher priority.
-    """
-
-
-def queue_error(verdict: Verdict) -> Exception:
-    """What is raised where a call ends before anything was sent; only a give-up ends one there."""
-    assert isinstance(verdict, GiveUp)
-    asked = "" if verdict.asked is None else f" would come in {verdict.asked:.3f} s, which"
-    return AdmissionTimeoutError(
-        f"nothing was sent: the turn of this call in otel_ratelimit's own queue{asked} is beyond its budget of"
-        f" {verdict.budget:g} s ({verdict.waited:.3f} s waited). Raise Policy.max_wait (OTEL_RATELIMIT_MAX_WAIT) or the"
-        " call's timeout, or send fewer calls at a time."
-    )
+def target_of(client: Any, options: Any) -> tuple[str, str]:
+    """Method and URL of a request that was never built, without what could be a credential in it."""
+    url = client._prepare_url(options.url).copy_with(username=None, password=None, query=None, fragment=None)
+    return options.method.upper(), str(url)
 
 
 def subject_of(client: Any, options: Any) -> Subject:

@@ -33,7 +33,7 @@ from otel_ratelimit._core.events import (
 from otel_ratelimit._core.hints import Readings
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
-from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers import errors, openai_sdk
 from otel_ratelimit._drivers.bounded import bound_reading
 from otel_ratelimit._drivers.notes import note
 from otel_ratelimit._drivers.openai_sdk import Failure
@@ -210,7 +210,7 @@ class Session:
     def concluded(self, verdict: Verdict, error: Exception | None) -> Exception:
         """The call ends; returns what to raise: the SDK's own exception or, where nothing was sent, ours."""
         self._conclude(verdict, error)
-        return error if error is not None else openai_sdk.queue_error(verdict)
+        return error if error is not None else errors.turned_away(self, verdict)
 
     @_guard.contained("verdict", lambda _self, _verdict, _error: None)
     def _conclude(self, verdict: Verdict, error: Exception | None) -> None:
@@ -354,6 +354,7 @@ class Session:
         assert failure.status is not None
         self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
         self._observed = failure.response
+        errors.remember(self, throttle, failure, now)
 
     def _sdk_would_retry(self, failure: Failure) -> bool:
         """The SDK's own word on a failure that its loop handed over although it is no throttle."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.admission import Admission, Gauge
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
 from otel_ratelimit._core.policy import Priority
@@ -49,14 +49,16 @@ class Line:
         admission: who of them may send when.
         label: what the gauges of this account are shown under.
         dropped: whether the store has forgotten it; a call that comes later asks for another.
+        refusal: what the drivers keep of the last refusal (see ``_drivers.errors``); None before there was one.
     """
 
-    __slots__ = ("admission", "dropped", "label")
+    __slots__ = ("admission", "dropped", "label", "refusal")
 
     def __init__(self, admission: Admission, label: Any) -> None:
         self.admission = admission
         self.label = label
         self.dropped = False
+        self.refusal: Any = None
 
 
 class MemoryStore:
@@ -112,6 +114,11 @@ class MemoryStore:
                 if of_kind:
                     tightest = min(of_kind, key=lambda gauge: gauge.remaining / gauge.limit)
                     yield label, kind, tightest.limit, tightest.remaining
+
+    def gauges(self, line: Line, now: float) -> list[Gauge]:
+        """What is known of the limits of one account."""
+        with self._lock:
+            return line.admission.gauges(now)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

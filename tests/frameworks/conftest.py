@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import openai
 import pytest
 
 import otel_ratelimit
 from otel_ratelimit import Policy
-from otel_ratelimit.testing import Reply, ThrottlingServer
+from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 from tests.telemetry_probe import Probe, parent_id, span_id
 
 TEXT = "Hello from the throttling server."
@@ -85,3 +86,40 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     with ThrottlingServer() as server:
         yield Stage(server, probe)
     probe.shutdown()
+
+
+class TurnedAway:
+    """A model whose limit is reached for half a minute, for calls that may wait for 0.3 s."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def close(self) -> None:
+        """Have a call to ``gpt-4o`` refused."""
+        self.stage.server.script([throttle_reply(delay=30.0)])
+        messages: Any = [{"role": "user", "content": "Say hello."}]
+        with (
+            openai.OpenAI(base_url=self.stage.url, api_key="test") as client,
+            pytest.raises(openai.RateLimitError) as refused,
+        ):
+            client.chat.completions.create(model="gpt-4o", messages=messages)
+        assert type(refused.value) is openai.RateLimitError
+
+    def __call__(self, call: Callable[[], Any]) -> None:
+        """What is called goes to ``gpt-4o``, which our queue turns away unsent, then to ``gpt-4o-mini``, which answers."""
+        self.close()
+        assert call() == TEXT
+        assert [request.json["model"] for request in self.stage.server.requests] == ["gpt-4o", "gpt-4o-mini"]
+        reason = "queue_budget_exceeded"
+        assert self.stage.probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason=reason) == 1
+
+
+@pytest.fixture
+def turned_away(stage: Stage) -> TurnedAway:
+    otel_ratelimit.uninstrument()
+    otel_ratelimit.instrument(
+        policy=Policy(max_wait=0.3),
+        tracer_provider=stage.probe.tracer_provider,
+        meter_provider=stage.probe.meter_provider,
+    )
+    return TurnedAway(stage)

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from otel_ratelimit.testing import Reply, throttle_reply
-from tests.frameworks.conftest import TEXT, Stage
+from tests.frameworks.conftest import TEXT, Stage, TurnedAway
 
 langchain = pytest.importorskip(
     "langchain_openai", reason="langchain-openai is not installed: uv sync --group frameworks"
@@ -118,3 +118,12 @@ def test_max_retries_of_zero_forbids_waiting(stage: Stage) -> None:
         invoke(stage, "chat", max_retries=0)
     assert stage.server.counts.requests == 1
     assert stage.probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason="retries_disabled") == 1
+
+
+def test_a_fallback_takes_over_where_our_queue_gives_up(stage: Stage, turned_away: TurnedAway) -> None:
+    """``with_fallbacks(exceptions_to_handle=...)`` is written for the SDK's exception, and ours is one."""
+    first = langchain.ChatOpenAI(model="gpt-4o", base_url=stage.url, api_key="test")
+    second = langchain.ChatOpenAI(model="gpt-4o-mini", base_url=stage.url, api_key="test")
+    with closing(first.root_client), closing(second.root_client):
+        both = first.with_fallbacks([second], exceptions_to_handle=(openai.RateLimitError,))
+        turned_away(lambda: both.invoke("Say hello.").text)

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from otel_ratelimit.testing import Reply, throttle_reply
-from tests.frameworks.conftest import Stage
+from tests.frameworks.conftest import Stage, TurnedAway
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="pydantic-ai-slim is not installed: uv sync --group frameworks")
 models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai-slim is installed without openai")
@@ -82,3 +82,16 @@ def test_its_retries_do_not_multiply_with_ours(stage: Stage, retries: int) -> No
 def test_what_no_wait_helps_is_not_retried_by_it_either(stage: Stage) -> None:
     """One request, though it was told five."""
     stage.refused(lambda: run(stage, "chat", retries=5), pydantic_ai.exceptions.ModelHTTPError, requests=1)
+
+
+def test_a_fallback_takes_over_where_our_queue_gives_up(stage: Stage, turned_away: TurnedAway) -> None:
+    """``FallbackModel`` goes on after an error with a status of 400 or more."""
+    fallback = pytest.importorskip("pydantic_ai.models.fallback")
+
+    async def main() -> str:
+        async with openai.AsyncOpenAI(base_url=stage.url, api_key="test") as client:
+            provider = providers.OpenAIProvider(openai_client=client)
+            both = [models.OpenAIChatModel(name, provider=provider) for name in ("gpt-4o", "gpt-4o-mini")]
+            return str((await pydantic_ai.Agent(fallback.FallbackModel(*both)).run("Say hello.")).output)
+
+    turned_away(lambda: asyncio.run(main()))
