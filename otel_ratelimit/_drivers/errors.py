@@ -31,7 +31,7 @@ _httpx: Final[Any] = getattr(_exceptions, "httpx2", None) or getattr(_exceptions
 CODE: Final = "admission_timeout"
 
 MAX_BODY: Final = 4096
-"""Bytes of a refusal's body. A longer one is not kept: errors of rate limits have a few hundred bytes, and half of one is no JSON."""
+"""Bytes of a refusal's body. A longer one is not kept: an error of a rate limit has a few hundred, and half of one is no JSON."""
 
 MAX_HEADERS: Final = 32
 MAX_VALUE: Final = 256
