@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 import openai
 from openai._base_client import AsyncAPIClient, BaseClient, SyncAPIClient
 from openai._streaming import AsyncStream, Stream
+from openai._types import NotGiven
 
 from otel_ratelimit._core.events import FailureReason
 from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
-from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
 
@@ -50,6 +50,9 @@ REALTIME_MODULES: Final = ("openai.resources.realtime.realtime", "openai.resourc
 OURS: Final = frozenset({429, 503, 529})
 """Statuses that the SDK's loop hands over unseen, since a streamed response has no body there yet: 429, and the overload
 statuses of OpenAI (503) and Anthropic-like services (529)."""
+
+NO_HEADERS: Final[type] = NotGiven
+"""Type of ``headers`` in the options of a call that gave none."""
 
 SDK_RETRIED: Final = frozenset({408, 409})
 """Statuses below 500 that the SDK's own rules retry."""
@@ -267,25 +270,6 @@ def used_tokens(result: Any) -> float | None:
 def says_slow_down(error: Exception) -> bool:
     """Whether the refusal means that traffic grew too fast, within the limits."""
     return "slow_down" in (getattr(error, "code", None), getattr(error, "type", None))
-
-
-Payer = tuple[object, object, object]
-
-
-def payer_of(client: Any) -> Payer:
-    """Who the client's requests are charged to: credential, organisation, project. To be compared, never to be shown.
-
-    Where a function provides the tokens it stands for them: its tokens change, the account behind it does not.
-    """
-    provider = getattr(client, "_azure_ad_token_provider", None) or getattr(client, "_api_key_provider", None)
-    credential = provider or getattr(client, "api_key", None)
-    return credential, getattr(client, "organization", None), getattr(client, "project", None)
-
-
-def account_of(client: Any, model: str | None, store: MemoryStore) -> Account:
-    """Whose limit a request counts against: server, credential, organisation and project, model."""
-    credential, organization, project = payer_of(client)
-    return Account(str(client._base_url), store.payer(credential, str(organization), str(project)), model)
 
 
 def target_of(client: Any, options: Any) -> tuple[str, str]:

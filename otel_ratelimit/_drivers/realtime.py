@@ -86,7 +86,9 @@ class RealtimeHooks:
         if runtime is None or known is None or (block_policy.get() or runtime.policy).mode == "off":
             return
         client, model = known
-        subject = runtime.known(client, SimpleNamespace(url="/realtime", json_data={"model": model}))
+        subject = runtime.known(
+            client, SimpleNamespace(url="/realtime", json_data={"model": model}, headers=None, params=None)
+        )
         place = runtime.store.place(subject.line, paced=False)
         now = runtime.clock.monotonic()
         place.reserve(NOTHING_KNOWN, "normal", None, now)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.policy import Policy
-from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers import identity, openai_sdk
 from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
@@ -28,17 +28,20 @@ class Known:
     """What is worked out once for all requests of one client, path and model. Has no ``repr`` of its parts: ``payer`` is
     the client's own credential, kept beside the client's own reference to it, to notice when that changes."""
 
-    __slots__ = ("api_key", "base_url", "line", "organization", "payer", "project", "subject")
+    __slots__ = ("api_key", "base_url", "headers", "line", "organization", "payer", "project", "query", "subject")
 
     def __init__(self, client: Any, subject: SubjectAttributes, line: Line) -> None:
         self.base_url = client._base_url
-        self.payer = openai_sdk.payer_of(client)
+        self.payer = identity.payer_of(client)
         self.subject = subject
         self.line = line
         self.see(client)
 
     def see(self, client: Any) -> None:
-        """What shows at a glance that the payer is still the same."""
+        """What shows at a glance that the payer is still the same. (Default headers and query by the mappings that hold them: the
+        SDK makes new ones for each client.)"""
+        self.headers = getattr(client, "_custom_headers", None)
+        self.query = getattr(client, "_custom_query", None)
         self.api_key = getattr(client, "api_key", None)
         self.organization = getattr(client, "organization", None)
         self.project = getattr(client, "project", None)
@@ -61,7 +64,7 @@ class Runtime:
         self.clock = clock
         self.on_first_call: Callable[[], None] | None = on_first_call
         self._first_call_lock = threading.Lock()
-        self._seen: dict[tuple[int, str, str | None], Known] = {}
+        self._seen: dict[tuple[object, ...], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
 
@@ -83,7 +86,12 @@ class Runtime:
             model = None
         # By the URL object's identity, which is cheap (its hash is not), and kept alive beside its entry.
         base_url = client._base_url
-        key = (id(base_url), options.url, model)
+        key: tuple[object, ...] = (id(base_url), options.url, model)
+        extra: tuple[str, ...] = ()
+        if type(options.headers) is not openai_sdk.NO_HEADERS or options.params:
+            extra = identity.credentials_in(options)
+            if extra:
+                key = (*key, self.store.payer("", *extra))
         known = self._seen.get(key)
         if known is not None and known.base_url is base_url and not known.line.dropped:
             # At a glance: while these are the same, so is the payer. (A token that is fetched anew is another one.)
@@ -92,15 +100,18 @@ class Runtime:
                     known.api_key is client.api_key
                     and known.organization is client.organization
                     and known.project is client.project
+                    and known.headers is client._custom_headers
+                    and known.query is client._custom_query
                 ):
                     return known
             except AttributeError:  # a client of another kind
                 pass
-            if known.payer == openai_sdk.payer_of(client):
+            if known.payer == identity.payer_of(client):
                 known.see(client)
                 return known
         subject = self._subject(client, options)
-        known = Known(client, subject, self.store.line(openai_sdk.account_of(client, model, self.store), subject))
+        account = identity.account_of(client, model, self.store, extra)
+        known = Known(client, subject, self.store.line(account, subject))
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
         self._seen[key] = known

@@ -41,6 +41,9 @@ class Account(NamedTuple):
     payer: bytes
     model: str | None
 
+    def __repr__(self) -> str:
+        return "Account(...)"  # the server's URL may have a password in it, and reprs end in logs and tracebacks
+
 
 class Line:
     """The callers of one account.
