@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import identity, openai_sdk
+from otel_ratelimit._drivers.openai_sdk import NO_HEADERS
 from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
@@ -87,11 +88,8 @@ class Runtime:
         # By the URL object's identity, which is cheap (its hash is not), and kept alive beside its entry.
         base_url = client._base_url
         key: tuple[object, ...] = (id(base_url), options.url, model)
-        extra: tuple[str, ...] = ()
-        if type(options.headers) is not openai_sdk.NO_HEADERS or options.params:
-            extra = identity.credentials_in(options)
-            if extra:
-                key = (*key, self.store.payer("", *extra))
+        if type(options.headers) is not NO_HEADERS or options.params:
+            key += (hash(identity.credentials_in(options)),)
         known = self._seen.get(key)
         if known is not None and known.base_url is base_url and not known.line.dropped:
             # At a glance: while these are the same, so is the payer. (A token that is fetched anew is another one.)
@@ -110,7 +108,7 @@ class Runtime:
                 known.see(client)
                 return known
         subject = self._subject(client, options)
-        account = identity.account_of(client, model, self.store, extra)
+        account = identity.account_of(client, model, self.store, identity.credentials_in(options))
         known = Known(client, subject, self.store.line(account, subject))
         if len(self._seen) >= _MAX_SEEN:
             self._seen.clear()
