@@ -142,10 +142,8 @@ class Session:
                 cause=self._traced().last_throttle,
             )
         else:
-            rejected = (
-                failure.status is not None and failure.status < 500 and failure.status not in openai_sdk.SDK_RETRIED
-            )
-            self.place.settle(now, readings=tuple(Readings(failure.headers)), succeeded=False, rejected=rejected)
+            readings = tuple(Readings(failure.headers))
+            self.place.settle(now, readings=readings, succeeded=False, rejected=failure.rejected)
         kind = None if throttle is not None else failure.kind
         allowed = self.resends_throttles  # positions are restored only where another attempt is possible at all
         may_resend = allowed if throttle is not None else (kind is not None and self.max_retries > 0)
