@@ -41,6 +41,7 @@ def one(data: bytes) -> None:
         assert math.isfinite(throttle.delay)
         assert throttle.delay >= 0
     for reading in read_limits(headers, now=1_800_000_000.0):
+        assert reading.limit is not None
         assert 0 < reading.limit < 1e16
     try:
         event = json.loads(body)

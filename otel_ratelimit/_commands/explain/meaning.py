@@ -13,7 +13,7 @@ from typing import Any, Final
 from otel_ratelimit import _settings
 from otel_ratelimit._commands.explain.paste import Pasted
 from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
-from otel_ratelimit._core.hints.headers import Limit, read_limits
+from otel_ratelimit._core.hints.limits import LimitReading, read_all
 from otel_ratelimit._core.policy import Policy, delay_after
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._core.windows import WINDOW_SECONDS
@@ -242,15 +242,13 @@ def _figures(throttle: Throttle, response: Pasted) -> list[tuple[str, str]]:
         if short > 0 and throttle.retryable:
             refill = throttle.limit / throttle.window_seconds
             rows.append(("short by", f"{amount(short)}, which refills in {seconds(short / refill)}"))
-    rows += [
-        ("header says", _told(limit)) for limit in read_limits(response.headers, 0.0) if limit.limit or limit.reset
-    ]
+    rows += [("header says", _told(limit)) for limit in read_all(response.headers, None) if limit.limit or limit.reset]
     return rows
 
 
-def _told(limit: Limit) -> str:
+def _told(limit: LimitReading) -> str:
     noun = _NOUNS.get(limit.kind, limit.kind)
-    window = f" per {limit.window}" if limit.window else ""
+    window = f" per {limit.window_name}" if limit.window_name else ""
     told = f"{noun}{window}" if limit.limit is None else f"{amount(limit.limit)} {noun}{window}"
     if limit.remaining is not None:
         told += f", {amount(limit.remaining)} left"

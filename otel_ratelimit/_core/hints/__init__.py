@@ -2,7 +2,7 @@
 
 This package is pure: standard library, no I/O, no clock but the two public functions' default for ``now``, no state
 but caches of names. It keeps no text of what it read, and logs nothing. The work is bounded whatever comes in: bytes,
-nodes and depth (``body``), characters of text (``message``), headers (``headers``).
+(``decoding``), nodes and depth (``body``), characters of text (``message``), headers (``headers``).
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def parse_throttle(
     """Read a response: is it a throttle, how long does the server ask to wait, what ran out, can waiting help?
 
     Args:
-        status: The HTTP status. A 200 can be a throttle too: then its body is an error in disguise, and its
-            headers, which describe a success, are not read.
+        status: The HTTP status. A 200 can be a throttle too, where its whole body is an error: an ``error`` object,
+            ``choices[0].error``, a Responses object that failed. Its headers are read only then, and of them only
+            instructions and limits that have nothing left.
         headers: Any mapping or pairs; names in any case; values may be bytes. Duplicates are joined by ", ".
-        body: bytes, text, decoded JSON, or None. Only the first 64 KiB are decoded.
+        body: bytes, text, decoded JSON, an SDK model, or None. Only the first 64 KiB are decoded. A model that is a
+            success (``choices`` without an error) costs two looks at its attributes.
         now: Seconds since the epoch, which dates are measured from. None: the response's own ``Date`` header, else
             the clock of this machine.
 
@@ -61,28 +63,36 @@ def parse_throttle(
     clock = _clock(now, plain.get("date"))
     code = status if isinstance(status, int) and status in _STATUS_RANGE else 0
     if 200 <= code < 300:
-        return _disguised(body, clock)
+        return _disguised(plain, body, clock)
     return read_response(code, plain, body, clock) if code >= 400 else None
 
 
-def parse_stream_event(event: object, *, now: float | None = None) -> Throttle | None:
+def parse_stream_event(
+    event: object, *, now: float | None = None, headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None
+) -> Throttle | None:
     """Read one event of a stream, or one error object: the same answer as ``parse_throttle``, for what has no status.
 
     Args:
-        event: Decoded JSON, JSON as text or bytes, one server-sent event as text, or an SDK event (anything with
+        event: Decoded JSON, JSON as text or bytes, server-sent events as text, or an SDK event (anything with
             ``to_dict`` or ``model_dump``).
-        now: Seconds since the epoch; None: the clock of this machine.
+        now: Seconds since the epoch; None: the ``Date`` of ``headers``, else the clock of this machine.
+        headers: Those of the 200 that carries the stream. Where the event is a throttle they may tell the wait:
+            `Retry-After`, or the reset of a limit that has nothing left.
 
     Never raises, whatever it is given.
     """
     from otel_ratelimit._core.hints.events import error_of, plain_event  # noqa: PLC0415
+    from otel_ratelimit._core.hints.headers import normalise  # noqa: PLC0415
     from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
 
     try:
         error = error_of(plain_event(event))
     except Exception:  # somebody else's model or mapping may raise anything
         return None
-    return read_response(None, {}, error, _clock(now, None)) if error is not None else None
+    if error is None:
+        return None
+    plain = normalise(headers)
+    return read_response(None, plain, error, _clock(now, plain.get("date")))
 
 
 class Readings:
@@ -100,19 +110,20 @@ class Readings:
         return iter(read_limits(self._headers))
 
 
-def _disguised(body: object, now: float) -> Throttle | None:
+def _disguised(headers: Mapping[str, str], body: object, now: float) -> Throttle | None:
     """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
-    from otel_ratelimit._core.hints.body import decode  # noqa: PLC0415
+    from otel_ratelimit._core.hints.decoding import decode  # noqa: PLC0415
     from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
 
     decoded = decode(body)
-    if isinstance(decoded, Mapping) and decoded.get("last_error"):
-        return None  # a run of the Assistants API that failed: reading it again does not mend it
     if isinstance(decoded, str):
         if len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded):
-            return read_response(None, {}, decoded, now)
-        return parse_stream_event(decoded, now=now)
-    return parse_stream_event(decoded, now=now) if isinstance(decoded, (Mapping, list)) else None
+            return read_response(None, headers, decoded, now)
+        return None
+    last_error = decoded.get("last_error") if isinstance(decoded, Mapping) else getattr(decoded, "last_error", None)
+    if last_error:
+        return None  # a run of the Assistants API that failed: reading it again does not mend it
+    return parse_stream_event(decoded, now=now, headers=headers)
 
 
 def _clock(now: float | None, date: str | None) -> float:

@@ -1,28 +1,25 @@
-"""A walk over an error body, which puts every string, code and number where it belongs.
+"""A walk over a decoded error body, which puts every string, code and number where it belongs.
 
-Owns decoding and the shapes of bodies: nested envelopes, arrays, JSON inside strings, Python's repr of a dict in a
-log line, half a JSON document, google.rpc details, headers relayed inside. Judges nothing. The work is bounded in
-bytes, nodes and depth, whatever comes.
+Owns the shapes of bodies: nested envelopes, arrays, JSON inside strings, Python's repr of a dict in a log line, half a
+JSON document, google.rpc details, headers relayed inside. Judges nothing. The work is bounded in nodes, depth and
+characters, whatever comes; bytes are the business of ``decoding``.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 
-from otel_ratelimit._core.hints.evidence import Evidence
+from otel_ratelimit._core.hints.decoding import decode_json, from_bytes_repr, unescaped
+from otel_ratelimit._core.hints.durations import number
+from otel_ratelimit._core.hints.evidence import Amounts, Evidence
 from otel_ratelimit._core.hints.fields import field_wait, read_field_name
 from otel_ratelimit._core.hints.headers import normalise
-from otel_ratelimit._core.hints.kinds import words_of
+from otel_ratelimit._core.hints.kinds import ADDRESS, words_of
 from otel_ratelimit._core.hints.message import MAX_TEXT
-
-MAX_BODY = 64 * 1024
-"""Characters (or bytes) of a body that are decoded. Real errors have at most some thousands; a longer body is cut
-here before it is decoded, and its head is read as text."""
 
 MAX_NODES = 1000
 """Values of one body that are looked at."""
@@ -51,15 +48,15 @@ _NAME_KEYS = frozenset({
     "quota_id", "quota_metric", "quota_limit", "quota_unit", "subject", "limit_name", "limit_type", "rate_limit_type",
     "limit_source", "resource", "window", "period",
 })  # fmt: skip
-_LIMIT_KEYS = frozenset({
-    "limit", "quota_value", "quota_limit_value", "max_limit", "rate_limit", "current_limit",
-})  # fmt: skip
-_USED_KEYS = frozenset({
-    "used", "current", "current_usage", "usage", "consumed",
-})  # fmt: skip
-_REQUESTED_KEYS = frozenset({
-    "requested", "requested_tokens",
-})  # fmt: skip
+_AMOUNT_KEYS = {
+    "limit": "limit", "quota_value": "limit", "quota_limit_value": "limit", "max_limit": "limit", "rate_limit": "limit",
+    "current_limit": "limit", "concurrency_limit": "limit",
+    "used": "used", "current": "used", "current_usage": "used", "usage": "used", "consumed": "used",
+    "current_concurrency": "used",
+    "requested": "requested", "requested_tokens": "requested",
+}  # fmt: skip
+_MAX_AMOUNT_CHARS = 20
+_MAX_NAME_CHARS = 200
 _NOISE_KEY = re.compile(
     r"(?:^|_)(?:id|ids|url|urls|uri|link|links|href|model|models|provider|object|timestamp|created|param|user|trace|stack|domain"
     r"|traceback|dimensions|docs|documentation|hint|remedy|choices|messages|input|output|prompt|metric_labels|service|consumer)(?:$|_)"
@@ -70,6 +67,8 @@ _LOOSE = re.compile(
     r"""(?<![\w\\"'-])\\{0,3}["']?([A-Za-z@][\w-]{1,40})\\{0,3}["']?\s{0,3}[:=]\s{0,3}"""
     r"""(?:\\{0,3}["']([^"'\\\n]{1,120})\\{0,3}["']|(\d[\d.]{0,24})(?![\w.]))"""
 )
+_ERROR_KEYS = frozenset({"message", "errorCode", "error_code", "errorMessage"})
+_BYTES_BEGIN = re.compile(r"""\bb(?:'[{\[][^\n]{0,4000}|"[{\[][^\n]{0,4000})""")
 _QUOTES = frozenset("\"'\\")
 _IDENTIFIER = re.compile(r"_|[a-z][A-Z]")
 _MAX_KEY_CHARS = 128
@@ -77,34 +76,8 @@ _MAX_LOOSE = 64
 """Pairs of one text that are read as fields."""
 
 _JSON_START = re.compile(r"[{\[]\s{0,8}[\"{]")
-_SSE_PREFIX = ("data:", "event:")
 _CODE_SPACE = re.compile(r"\W+|\s+")
 _HTTP_STATUS = range(400, 600)
-_DECODER = json.JSONDecoder()
-
-
-def decode(body: object) -> object:
-    """The body as decoded JSON or as text; bytes and text are cut to MAX_BODY first. Never raises."""
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        try:
-            body = bytes(body[: MAX_BODY + 1]).decode("utf-8", "replace")
-        except (TypeError, ValueError, NotImplementedError):  # a memoryview of no bytes
-            return None
-    if not isinstance(body, str):
-        return body
-    cut = body[:MAX_BODY]
-    if len(body) > MAX_BODY or not cut.lstrip(" \t\r\n\ufeff").startswith(("{", "[", '"')):
-        return cut
-    decoded = _decode_json(cut.lstrip(" \t\r\n\ufeff"))
-    return cut if decoded is None else decoded[0]
-
-
-def _decode_json(text: str) -> tuple[object, int] | None:
-    """The JSON value at the start of ``text`` and the index behind it; None if there is none."""
-    try:
-        return _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):  # ValueError also: an integer of more than 4,300 digits
-        return None
 
 
 def gather(body: object, now: float) -> Evidence:
@@ -113,8 +86,10 @@ def gather(body: object, now: float) -> Evidence:
     with suppress(Exception):  # a mapping of somebody else's may raise anything; what was found until then counts
         walk.value("", body, 0)
     evidence = walk.evidence
-    # Two spaces part what stood apart, so that no phrase is found across the seam.
-    evidence.words = "  ".join([*map(words_of, evidence.texts), *map(words_of, evidence.names)])
+    # Two spaces part what stood apart, so that no phrase is found across the seam. An address is no sentence.
+    plain = [ADDRESS.sub(" ", text) for text in evidence.texts]
+    evidence.words = "  ".join(map(words_of, plain + evidence.names))
+    evidence.links = words_of(" ".join(link for text in evidence.texts for link in ADDRESS.findall(text)))
     return evidence
 
 
@@ -132,6 +107,8 @@ class _Walk:
         self._now = now
         self._nodes = MAX_NODES
         self._text = MAX_TOTAL_TEXT
+        self._amounts: dict[str, float] = {}
+        """Numbers of the object that is being read: they belong together."""
 
     def value(self, key: str, value: object, depth: int) -> None:
         """Take in one value that stood under ``key`` (snake case)."""
@@ -149,7 +126,10 @@ class _Walk:
                 self.value(key, item, depth + 1)
 
     def _mapping(self, mapping: Mapping[object, object], depth: int) -> None:
+        if mapping.get("exceeded") is False:  # one limit of a list, and not the one that refused
+            return
         waits: list[tuple[float, bool]] = []
+        outer, self._amounts = self._amounts, {}
         for raw_key, value in islice(mapping.items(), MAX_NODES):
             if not isinstance(raw_key, str):
                 continue
@@ -160,9 +140,12 @@ class _Walk:
             name = read_field_name(raw_key[:_MAX_KEY_CHARS])
             if name and (wait := field_wait(name, value, self._now)):
                 waits.append(wait)
-            elif not _NOISE_KEY.search(key) or key in _NAME_KEYS or key in _TYPE_KEYS:
+            elif not _is_noise(key, value):
                 self.value(key, value, depth + 1)
         self._waits(waits)
+        if self._amounts:
+            self.evidence.amounts.append(Amounts(**self._amounts))
+        self._amounts = outer
 
     def _waits(self, waits: list[tuple[float, bool]]) -> None:
         """A length of time needs no clock, so a date beside it in the same object adds only doubt."""
@@ -172,26 +155,29 @@ class _Walk:
             self.evidence.resets_in += [seconds for seconds, _ in waits]
 
     def _string(self, key: str, value: str, depth: int) -> None:
-        text = value[:MAX_TEXT]
-        if key in _LIMIT_KEYS | _USED_KEYS | _REQUESTED_KEYS and text[:1].isdigit() and len(text) < 20:
-            try:
-                self._number(key, float(text.replace(",", "")))
-            except ValueError:
-                return
+        text = unescaped(value[:MAX_TEXT])
+        if key in _AMOUNT_KEYS and text[:1].isdigit() and len(text) < _MAX_AMOUNT_CHARS:
+            amount = number(text)
+            if amount is not None:
+                self._number(key, amount)
             return
-        if key in _NAME_KEYS:
-            self.evidence.names.append(text[:200])
-        if key in _CODE_KEYS or key in _TYPE_KEYS:
-            self._code(key, text)
+        if key in _CODE_KEYS or key in _TYPE_KEYS or key in _NAME_KEYS:
+            text = ADDRESS.sub(" ", text).strip()  # an address is no code (RFC 9457 has one under "type")
+            if text:
+                self._name(key, text)
             return
-        if key not in _NAME_KEYS:
-            self._prose(text, depth)
+        self._prose(text, depth)
 
-    def _code(self, key: str, text: str) -> None:
+    def _name(self, key: str, text: str) -> None:
+        """A code, a type, the name of a limit."""
+        if key in _NAME_KEYS:
+            self.evidence.names.append(text[:_MAX_NAME_CHARS])
+        if key not in _CODE_KEYS and key not in _TYPE_KEYS:
+            return
         if text.isdecimal() and len(text) == 3:
             self._number(key, int(text))
             return
-        code = _CODE_SPACE.sub("_", words_of(text[:120])).strip("_")
+        code = _CODE_SPACE.sub("_", words_of(text[:_MAX_KEY_CHARS])).strip("_")
         (self.evidence.codes if key in _CODE_KEYS else self.evidence.types).append(code)
         if " " in text and len(self.evidence.texts) < MAX_TEXTS:  # a sentence under "type" or "reason"
             self.evidence.texts.append(text)
@@ -203,24 +189,21 @@ class _Walk:
             self.evidence.statuses.append(int(value))
         elif key in _CODE_KEYS:
             self.evidence.codes.append(str(int(value)))
-        for keys, numbers in (
-            (_LIMIT_KEYS, self.evidence.limits),
-            (_USED_KEYS, self.evidence.used),
-            (_REQUESTED_KEYS, self.evidence.requested),
-        ):
-            if key in keys:
-                numbers.append(value)
+        if role := _AMOUNT_KEYS.get(key):
+            self._amounts.setdefault(role, value)
 
     def _prose(self, text: str, depth: int) -> None:
         """A sentence; JSON inside it is walked as such, and what only looks like it is read pair by pair."""
         self._text -= len(text)
         if self._text < 0 or len(self.evidence.texts) >= MAX_TEXTS or not text.strip():
             return
-        start = _JSON_START.search(text) if "{" in text else None
-        inner = _decode_json(text[start.start() :]) if start and depth < MAX_DEPTH else None
-        if start and inner and isinstance(inner[0], (Mapping, list)):
-            self.value("", inner[0], depth + 1)
-            text = f"{text[: start.start()]} {text[start.start() + inner[1] :]}"
+        if "b'" in text or 'b"' in text:
+            text = _BYTES_BEGIN.sub(lambda found: from_bytes_repr(found[0]), text)
+        inner = _json_in(text) if "{" in text and depth < MAX_DEPTH else None
+        if inner:
+            value, begin, end = inner
+            self.value("", value, depth + 1)
+            text = f"{text[:begin]} {text[end:]}"
         elif "=" in text or ":" in text:
             self._loose(text)
         if text.strip() and text not in self.evidence.texts:
@@ -228,21 +211,46 @@ class _Walk:
 
     def _loose(self, text: str) -> None:
         waits: list[tuple[float, bool]] = []
-        for count, pair in enumerate(_LOOSE.finditer(text)):
-            if count >= _MAX_LOOSE:
-                break
+        for pair in islice(_LOOSE.finditer(text), _MAX_LOOSE):
             raw_key, value = pair[1], pair[2] or pair[3]
-            key = _snake_case(raw_key)
             # An unquoted "retry-after: 30" is prose, and ``message`` reads it; "retryDelay: 10" is a field.
             is_field = pair[0][0] in _QUOTES or "=" in pair[0] or _IDENTIFIER.search(raw_key)
             name = read_field_name(raw_key) if is_field else None
-            if name:
-                if wait := field_wait(name, value, self._now):
-                    waits.append(wait)
-            elif pair[2] and (key in _CODE_KEYS or key in _TYPE_KEYS) and " " not in value:
-                self._code(key, value)
-            elif pair[3] and key in _STATUS_KEYS and value.isdecimal():
-                self._number(key, int(value))
-            elif key in _NAME_KEYS:
-                self.evidence.names.append(value)
+            if name is None:
+                self._loose_name(_snake_case(raw_key), value, quoted=pair[2] is not None)
+            elif wait := field_wait(name, value, self._now):
+                waits.append(wait)
         self._waits(waits)
+
+    def _loose_name(self, key: str, value: str, *, quoted: bool) -> None:
+        """A code, a status or the name of a limit in a text."""
+        if quoted and (key in _CODE_KEYS or key in _TYPE_KEYS):
+            if " " not in value and "://" not in value:
+                self._name(key, value)
+        elif not quoted and key in _STATUS_KEYS and value.isdecimal():
+            self._number(key, int(value))
+        elif key in _NAME_KEYS:
+            self.evidence.names.append(value)
+
+
+def _is_noise(key: str, value: object) -> bool:
+    """Whether a field tells nothing of the failure: an identifier, a link, what was asked."""
+    if not _NOISE_KEY.search(key) or key in _NAME_KEYS or key in _TYPE_KEYS or key.endswith(("_message", "_msg")):
+        return False
+    return not _is_list_of_errors(value)
+
+
+def _is_list_of_errors(value: object) -> bool:
+    """Whether a value under a name that mostly holds noise ("messages") is a list of errors."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
+        return False
+    return "role" not in value[0] and not _ERROR_KEYS.isdisjoint(value[0])
+
+
+def _json_in(text: str) -> tuple[object, int, int] | None:
+    """The first object or array that a text contains, and from where to where it stands there."""
+    start = _JSON_START.search(text)
+    inner = decode_json(text[start.start() :]) if start else None
+    if start is None or inner is None or not isinstance(inner[0], (Mapping, list)):
+        return None
+    return inner[0], start.start(), start.start() + inner[1]

@@ -19,15 +19,16 @@ MAX_SCALAR_CHARS = 128
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3600.0, 86_400.0
 
-# Full words first, so that "min" is not read as "m". Word forms of the larger European languages and of Chinese,
-# Japanese and Korean are here because gateways localise their errors.
+# Full words first, so that "min" is not read as "m". Word forms of the larger European languages, of Turkish,
+# Vietnamese and Indonesian, and of Chinese, Japanese and Korean are here because gateways localise their errors.
 _LATIN_UNITS: tuple[tuple[float, str], ...] = (
     (1e-9, r"nanoseconds?|ns"),
     (1e-6, r"microseconds?|[uµμ]s"),
     (1e-3, r"milliseconds?|millisecs?|millis|msecs?|ms"),
     (_SECOND, r"second\(s\)|seconds?|secs?|s|sekunden?|secondes|segundos?|secondi|секунд[уы]?|сек"),
-    (_MINUTE, r"minute\(s\)|minutes?|mins?|m|minuten|minutos?|minuti|минут[уы]?|мин"),
-    (_HOUR, r"hour\(s\)|hours?|hrs?|h|stunden?|heures?|horas?|ore|час(?:а|ов)?"),
+    (_SECOND, r"saniye|sekund[ay]?|seconden|giây|detik"),
+    (_MINUTE, r"minute\(s\)|minutes?|mins?|m|minuten|minutos?|minuti|минут[уы]?|мин|dakika|minut[ay]?|phút|menit"),
+    (_HOUR, r"hour\(s\)|hours?|hrs?|h|stunden?|heures?|horas?|ore|час(?:а|ов)?|saat|godzin[ay]?|uur|giờ|jam"),
     (_DAY, r"day\(s\)|days?|d|tagen?|jours?|d[ií]as?|giorni|дн(?:я|ей)|день"),
     (7 * _DAY, r"week\(s\)|weeks?|wks?|w"),
 )

@@ -7,10 +7,9 @@ the first event of every stream.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
-from otel_ratelimit._core.hints.body import MAX_BODY, decode
+from otel_ratelimit._core.hints.decoding import decode
 from otel_ratelimit._core.hints.fields import read_field_name
 
 _FAILURES = frozenset({"error", "response.failed", "response.error", "response.incomplete", "response.done"})
@@ -27,8 +26,11 @@ def plain_event(event: object) -> object:
     kind = getattr(event, "type", None)
     if isinstance(kind, str) and "." in kind and kind not in _FAILURES:
         return None  # most events of a Responses stream end here
-    if getattr(event, "choices", None) is not None and not getattr(event, "error", None):
-        return None
+    choices = getattr(event, "choices", None)
+    if choices is not None and not getattr(event, "error", None):
+        first = choices[0] if isinstance(choices, list) and choices else None
+        if not getattr(first, "error", None):
+            return None
     for name in ("to_dict", "model_dump"):
         dump = getattr(event, name, None)
         if callable(dump):
@@ -37,18 +39,9 @@ def plain_event(event: object) -> object:
 
 
 def _decode_text(event: str | bytes | bytearray) -> object:
-    """JSON, or one server-sent event with JSON in its data lines."""
-    decoded = decode(bytes(event) if isinstance(event, bytearray) else event)
-    if not isinstance(decoded, str):
-        return decoded
-    for line in decoded[:MAX_BODY].splitlines():
-        field, _, data = line.partition(":")
-        if field.strip() == "data" and data.strip().startswith("{"):
-            try:
-                return json.loads(data)
-            except (ValueError, RecursionError):
-                return None
-    return None
+    """JSON, or server-sent events with JSON in their data lines."""
+    decoded = decode(event)
+    return None if isinstance(decoded, str) else decoded
 
 
 def error_of(event: object) -> object:
@@ -76,7 +69,13 @@ def _error_in(holder: Mapping[str, object]) -> object:
     details = holder.get("status_details")
     nested = details.get("error") if isinstance(details, Mapping) else None
     named = holder.get("error") or holder.get("errors") or holder.get("Error")  # the last: Tencent's
-    return named or nested or holder.get("last_error")
+    return named or nested or holder.get("last_error") or _error_of_choice(holder.get("choices"))
+
+
+def _error_of_choice(choices: object) -> object:
+    """The error of the first choice (OpenRouter: a 200 whose only choice failed upstream)."""
+    first = choices[0] if isinstance(choices, (list, tuple)) and choices else None
+    return first.get("error") if isinstance(first, Mapping) else None
 
 
 def _relayed(event: Mapping[str, object]) -> dict[str, object]:

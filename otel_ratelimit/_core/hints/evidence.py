@@ -11,6 +11,20 @@ from dataclasses import dataclass, field
 from otel_ratelimit._core.throttle import LimitKind
 
 
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Numbers in the unit of the limit; None where not said."""
+
+    limit: float | None = None
+    used: float | None = None
+    requested: float | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether these are the numbers of a limit that is reached."""
+        return bool(self.limit) and self.used is not None and self.limit is not None and self.used >= self.limit
+
+
 @dataclass(slots=True)
 class Evidence:
     """One response, taken apart.
@@ -24,9 +38,11 @@ class Evidence:
         durations: Waits in fields, in seconds.
         resets_in: Seconds until the instants that fields name, where they lie ahead.
         header_maps: Headers of another response that the body relays.
-        limits, used, requested: Numbers that fields name, in the unit of the limit.
-        words: All texts, codes and names, split into words: filled when the gathering is done.
+        amounts: Numbers that fields name, those of one object together.
+        words: All texts and names, split into words, without addresses: filled when the gathering is done.
+        links: The words of all addresses: filled when the gathering is done.
         has_delay: Whether a wait was asked for: filled when the gathering is done.
+        exhausted: Whether a header tells of a limit with nothing left and when it is reset: filled then, too.
         kind: What the words say ran out, None if they do not.
     """
 
@@ -38,9 +54,9 @@ class Evidence:
     durations: list[float] = field(default_factory=list)
     resets_in: list[float] = field(default_factory=list)
     header_maps: list[dict[str, str]] = field(default_factory=list)
-    limits: list[float] = field(default_factory=list)
-    used: list[float] = field(default_factory=list)
-    requested: list[float] = field(default_factory=list)
+    amounts: list[Amounts] = field(default_factory=list)
     words: str = ""
+    links: str = ""
     has_delay: bool = False
+    exhausted: bool = False
     kind: LimitKind | None = None

@@ -1,7 +1,7 @@
 """The names of rate-limit headers: which limit, and what of it, one header tells.
 
 Owns the grammar of names such as `x-ratelimit-remaining-tokens-minute`, `anthropic-ratelimit-input-tokens-limit` or
-`x-codex-primary-used-percent`. Values are read by ``headers`` (after a refusal) and ``limits`` (of every response).
+`x-codex-primary-used-percent`. Values are read by ``limits``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow
 
-Role = Literal["limit", "remaining", "reset", "used-percent", "status"]
+Role = Literal["limit", "remaining", "reset", "used-percent", "status", "policy"]
 
 _MAX_NAME_CHARS = 96
 """Characters. The longest name seen has 47."""
@@ -23,6 +23,16 @@ _ROLES: dict[str, Role] = {
     "reset": "reset",
     "resets": "reset",
     "timeremaining": "reset",  # GitHub Models: seconds
+    "next": "reset",  # the moment of the next request
+    "nextallowed": "reset",
+    "nextavailable": "reset",
+    "nextrequest": "reset",
+    "expires": "reset",
+    "expiry": "reset",
+    "refresh": "reset",
+    "renew": "reset",
+    "wait": "reset",
+    "policy": "policy",  # sizes with their windows
     "status": "status",  # Anthropic's unified limits: allowed, rejected
 }
 _WINDOWS: dict[str, LimitWindow] = {
@@ -60,8 +70,8 @@ _TOKEN_SIDES: dict[str, LimitKind] = {
     "completion": "output_tokens",
 }
 # Words that make a header tell something other than a limit: a price, a policy, a name, an instruction.
-_WHEN = frozenset({"after", "at", "in", "time", "date"})
-_OTHER = frozenset({"policy", "type", "exceeded", "resource", "cost", "query", "over", "retry", "overage", "claim"})
+_WHEN = frozenset({"after", "at", "in", "time", "date", "available", "allowed"})
+_OTHER = frozenset({"type", "exceeded", "resource", "cost", "query", "over", "retry", "overage", "claim"})
 _UNITS = {
     "ms": 1e-3, "millis": 1e-3, "milliseconds": 1e-3, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0,
 }  # fmt: skip
@@ -96,11 +106,13 @@ def read_name(name: str) -> HeaderName | None:
     if not marker or vendor == "":  # without a prefix they are the IETF fields, see ``ietf``
         return None
     words = rest.split("-")
+    if words[-1].endswith("ms") and words[-1][:-2] in _ROLES:  # "nextallowedms"
+        words[-1:] = [words[-1][:-2], "ms"]
     roles = [word for word in words if word in _ROLES]
-    if not roles or not _OTHER.isdisjoint(words):
+    if not roles or not _OTHER.isdisjoint(words) or ("policy" in words and len(roles) > 1):
         return None
     role = _ROLES[roles[0]]
-    unit = unit_of(name)
+    unit = unit_of("-".join(words))
     words = [word for word in words if word not in roles and word not in _UNITS and word not in _WHEN]
     return HeaderName(role, (vendor, *words), _kind(words), _window(words), _scope(words), unit)
 

@@ -28,11 +28,11 @@ _SHORTEST_MONTH, _LONGEST_MONTH = 28 * 86_400, 31 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class RateLimitField:
-    """One limit. ``reset`` is text as sent: seconds by the drafts, dates in the wild."""
+    """One limit. ``remaining`` and ``reset`` are text as sent, which ``limits`` reads like any other header's."""
 
     name: str
     quota: float | None
-    remaining: float | None
+    remaining: str
     reset: str
     window: LimitWindow | None
     kind: LimitKind
@@ -68,13 +68,13 @@ NAMES = frozenset({"ratelimit", "ratelimit-policy", *_TRIPLE})
 
 def _field(name: str, own: Mapping[str, str], policy: Mapping[str, str]) -> RateLimitField:
     quota_text = own.get("l") or own.get("q") or policy.get("q") or ""
-    quota = number(quota_text.partition(",")[0].partition(";")[0])
-    window = window_name(number(own.get("w") or policy.get("w") or "")) or policy_window(quota_text)
+    quota = number(quota_text) or number(quota_text.partition(",")[0].partition(";")[0])
+    window = window_name(number(own.get("w") or policy.get("w") or "")) or policy_windows(quota_text).get(quota or 0.0)
     unit = (own.get("qu") or policy.get("qu") or "requests").strip('"')
     return RateLimitField(
         name=name,
         quota=quota or None,
-        remaining=number(own.get("r", "")),
+        remaining=own.get("r", ""),
         reset=own.get("t", ""),
         window=window,
         kind=_UNITS.get(unit, "unknown"),
@@ -95,12 +95,16 @@ def _items(value: str) -> dict[str, dict[str, str]]:
     return items
 
 
-def policy_window(value: str) -> LimitWindow | None:
-    """The window in the value of a limit, "10, 10;w=60, 1000;w=3600": that of the first policy, which is the closest."""
+def policy_windows(value: str) -> dict[float, LimitWindow | None]:
+    """The window of each size in the value of a limit or a policy: "10, 10;w=60, 1000;w=3600", "1000;w=60;u=request"."""
     if ";" not in value:
-        return None
-    windows = [item["w"] for item in _items(value).values() if "w" in item]
-    return window_name(number(windows[0])) if windows else None
+        return {}
+    windows: dict[float, LimitWindow | None] = {}
+    for item in _items(value).values():
+        size = number(item.get("q", ""))
+        if size is not None and "w" in item:
+            windows[size] = window_name(number(item["w"]))
+    return windows
 
 
 def window_name(seconds: float | None) -> LimitWindow | None:

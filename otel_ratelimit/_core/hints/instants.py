@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from otel_ratelimit._core.hints.durations import MAX_SCALAR_CHARS, number, parse_duration
+from otel_ratelimit._core.hints.zones import ZONE, offset_of
 
 _BEIJING_OFFSET = 8 * 3600
 """Seconds. Zhipu, Volcengine and Alibaba print Beijing wall time without naming the zone."""
@@ -24,11 +25,7 @@ _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 _DAY = r"(?P<day>\d{1,2})"
 _YEAR = r"(?P<year>\d{4})"
 _SHORT_YEAR = r"(?P<year>\d{4}|\d{2}(?!\d))"
-_ZONES = {
-    "z": 0, "utc": 0, "gmt": 0, "pst": -8, "pdt": -7, "mst": -7, "mdt": -6, "est": -5, "edt": -4,
-    "cet": 1, "cest": 2, "jst": 9, "kst": 9,
-}  # fmt: skip
-_ZONE = rf"(?:\s{{0,2}}\(?(?P<zone>(?:utc|gmt)?\s?[+-]\d{{1,2}}(?::?\d{{2}})?|(?:{'|'.join(_ZONES)})\b))?"
+_ZONE = rf"(?:\s{{0,2}}\(?(?P<zone>{ZONE}|\s?[+-]\d{{1,2}}(?::?\d{{2}})?))?"
 _HOUR_MINUTE = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9})\d{0,9})?)?"
 _TIME = rf"{_HOUR_MINUTE}(?:\s?(?P<half>[ap])\.?m\b\.?)?{_ZONE}"
 _PATTERNS = tuple(
@@ -50,8 +47,8 @@ _DATE_START = re.compile(rf"\d{{4}}\s?[-/年]|(?:\d{{1,2}}[\s-])?(?:{'|'.join(_M
 # "5pm (UTC)", "14:30 GMT", "midnight UTC", "Oct 5 at 9am UTC": what recurs, so the next one is meant
 _RECURRING = re.compile(
     rf"(?:{_MONTH}\s{{1,2}}{_DAY}(?:st|nd|rd|th)?,?\s(?:at\s)?)?"
-    rf"(?:(?P<word>midnight|noon)|(?P<hour>\d{{1,2}})(?::(?P<minute>\d{{2}}))?(?:\s?(?P<half>[ap])\.?m\b\.?)?)"
-    rf"\s{{0,2}}\(?(?P<zone>(?:utc|gmt)(?:\s?[+-]\d{{1,2}}(?::?\d{{2}})?)?|(?:{'|'.join(_ZONES)}))\b\)?"
+    rf"(?:(?P<word>midnight|noon)|(?P<hour>\d{{1,2}})(?::(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}))?)?"
+    rf"(?:\s?(?P<half>[ap])\.?m\b\.?)?)\s{{0,2}}\(?(?P<zone>{ZONE})\)?"
 )
 _WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},?\s{1,2}")
 _EPOCH = re.compile(r"(\d{10,19})(?:\.\d{1,9})?(?![\d\w])")
@@ -91,7 +88,8 @@ def next_instant_at(text: str, start: int, now: float) -> tuple[Instant, int] | 
     if not found or not (found["word"] or found["minute"] or found["half"]):
         return None
     try:
-        today = datetime.fromtimestamp(now + (_zone_offset(found["zone"]) or 0), timezone.utc)
+        here = datetime.fromtimestamp(now, timezone.utc)
+        today = here + timedelta(seconds=offset_of(found["zone"], here) or 0)
         instant = _build(found, today)
         if instant and instant.epoch <= now:
             instant = _build(found, today + timedelta(days=366 if found["month"] else 1))
@@ -103,8 +101,6 @@ def next_instant_at(text: str, start: int, now: float) -> tuple[Instant, int] | 
 def _build(found: re.Match[str], today: datetime | None = None) -> Instant | None:
     """The calendar arithmetic; None for a date that does not exist. ``today`` gives what was not written."""
     part = found.groupdict()
-    # asctime() is the one form of HTTP date without a zone, and it is UTC (RFC 9110, section 5.6.7).
-    offset = 0 if found.re is _ASCTIME else _zone_offset(part.get("zone"))
     try:
         month = _month(part["month"]) if part["month"] or not today else today.month
         day = int(part["day"]) if part["day"] or not today else today.day
@@ -114,6 +110,8 @@ def _build(found: re.Match[str], today: datetime | None = None) -> Instant | Non
             hour = hour % 12 + (12 if half == "p" else 0)
         minute, second = int(part.get("minute") or 0), int(part.get("second") or 0)
         moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+        # asctime() is the one form of HTTP date without a zone, and it is UTC (RFC 9110, section 5.6.7).
+        offset = 0 if found.re is _ASCTIME else offset_of(part.get("zone"), moment)
         epoch = (moment - timedelta(seconds=offset or 0)).timestamp() + float(f"0.{part.get('fraction') or 0}")
     except (ValueError, OverflowError):
         return None
@@ -127,19 +125,6 @@ def _month(text: str) -> int:
 def _year(text: str) -> int:
     """Two digits are of the years 1969 to 2068, as in POSIX."""
     return int(text) if len(text) > 2 else 1900 + int(text) + (100 if int(text) < 69 else 0)
-
-
-def _zone_offset(zone: str | None) -> int | None:
-    """Seconds east of Greenwich; None where no zone was written."""
-    if not zone:
-        return None
-    zone = zone.strip()
-    if zone in _ZONES:
-        return _ZONES[zone] * 3600
-    sign = -1 if "-" in zone else 1
-    digits = re.sub(r"[^\d]", "", zone)
-    hours, minutes = (digits[:-2], digits[-2:]) if len(digits) > 2 else (digits, "0")
-    return sign * (int(hours or 0) * 3600 + int(minutes) * 60)
 
 
 def epoch_seconds(value: float) -> float | None:

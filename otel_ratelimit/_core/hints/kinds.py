@@ -16,7 +16,8 @@ from otel_ratelimit._core.throttle import LimitKind, LimitWindow
 from otel_ratelimit._core.windows import WINDOW_SECONDS
 
 _CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_TO_SPACE = str.maketrans("-_.:#", "     ")
+_TO_SPACE = str.maketrans("-_.:#", "     ", "*`")
+"""Signs inside identifiers part words; those of Markdown say nothing."""
 
 _WINDOW_WORDS: dict[str, LimitWindow] = {
     "s": "second", "sec": "second", "second": "second", "秒": "second",
@@ -38,17 +39,24 @@ _OWNER = r"(?:\sper\s(?:base\s)?(?:model|project|user|region|organi[sz]ation|org
 _RATE_OF_OWNER = re.compile(rf"\b(?:(input|prompt|output|completion)\s)?{_NOUN}{_OWNER}\b")
 _RATE = re.compile(
     rf"\b(?:(input|prompt|uncached input|output|completion|generated)\s)?{_NOUN}"
-    rf"(?:\s(?:count|usage|limit))?{_OWNER}{{0,3}}\s?{_PER}{_WINDOW}"
+    rf"(?:\s(?:count|usage|limit|(?:are\s)?allowed))?{_OWNER}{{0,3}}\s?{_PER}{_WINDOW}"
 )
-_ABBREVIATION = re.compile(r"\b([io]?t|r|q|i|as)p([smhd])\b")
+_ABBREVIATION = re.compile(r"\b(?:([io]?t|r|q|as)p([smhd])|(i)p([mhd]))\b")  # "ips" are addresses
 _ABBREVIATED: dict[str, LimitKind] = {
     "t": "tokens", "it": "input_tokens", "ot": "output_tokens", "r": "requests", "q": "requests", "i": "images",
 }  # fmt: skip
+# "requests/tokens per minute", "RPM and TPM": which of the two it was is not said
+_JOIN = r"\s?(?:/|,|\||and/or|and|or)\s?(?:[\d,.]{1,12}[km]?\s)?"
+_CALLS = r"(?:requests?|quer(?:y|ies)|calls?)"
+_BOTH = re.compile(
+    rf"\b(?:{_CALLS}{_JOIN}tokens?|tokens?{_JOIN}{_CALLS})\b"
+    rf"|\b(?:rp[smhd]{_JOIN}(?:max\s)?tp[smhd]|tp[smhd]{_JOIN}(?:max\s)?rp[smhd])\b"
+)
 _WHOLE: dict[str, LimitKind] = {"tokens": "tokens", "requests": "requests", "images": "images"}
 # GitHub Models: "UserByModelByMinuteOutputTokens"
 _BY_WINDOW = re.compile(r"\bby (second|minute|hour|day|month)(?: (input|output))?( tokens?)?\b")
 _NOUN_LIMIT = re.compile(
-    r"\b(?:(input|prompt|output|completion)\s)?(tokens?|requests?|calls?|quer(?:y|ies)|images?)"
+    r"\b(?:(input|prompt|output|completion)\s)?(tokens?|requests?|calls?|quer(?:y|ies)|images?|messages?|prompts?)"
     r"\s(?:rate\s|usage\s|count\s)?(?:limit|quota|throughput)"
 )
 _LIMIT_FOR = re.compile(
@@ -92,7 +100,8 @@ _VAGUE_IMAGES = re.compile(r"too many images|image generation limit")
 
 # Alibaba's error page has a paragraph per limit, and the link tells which one it was.
 _DASHSCOPE_LINK = re.compile(r"error-code#(token|rate)-limit\b")
-_URL = re.compile(r"https?://[^\s)\]>\"']{1,300}")
+ADDRESS = re.compile(r"https?://[^\s)\]>\"'\u3000-\u9fff\uff00-\uffef]{1,300}")
+"""Names in an address are no words of the sentence; Chinese, which has no blanks, may follow one directly."""
 
 _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
 _WINDOW_LIMIT = re.compile(
@@ -101,10 +110,13 @@ _WINDOW_LIMIT = re.compile(
 )
 # "Usage limit reached for 5 hour", "window of 60 seconds", "limit:5,time:1 minute", but not "cooldown period of 1 minute"
 _WINDOW_OF = re.compile(
-    r"\b(?:reached for|interval|(?<!down )(?<!wait )(?<!waiting )period|window|(?<=\d,)time)(?: of)?"
-    r" (?:(\d{1,5})\s)?(second|minute|hour|day|month)"
+    r"\b(?:reached for|resets every|interval|(?<!down )(?<!wait )(?<!waiting )period|window|(?<=\d,)time)(?: of)?"
+    r" (?:(\d{1,5})\s?)?(second|minute|min|m|hour|h|day|d|month)\b"
 )
-_THIS_WINDOW = re.compile(r"\b(?:this|last|past|current|previous) (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b")
+_THIS_WINDOW = re.compile(
+    r"\b(?:this|last|past|current|previous|for the|(?:requests|calls|tokens|messages|quer(?:y|ies)|images) in(?: an?| the)?)"
+    r" (?:(\d{1,5})\s)?(second|minute|hour|day|month)s?\b"
+)
 _ADVERB = re.compile(r"\b(hourly|daily|monthly|today)\b")
 _CHINESE_WINDOW = _any(
     r"(今日|当日|每日)",
@@ -135,15 +147,22 @@ def words_of(text: str) -> str:
     return _CAMEL.sub(" ", text).replace(": ", " ").translate(_TO_SPACE).lower()
 
 
+def names_both(words: str) -> bool:
+    """Whether a text names requests and tokens in one breath, so that neither its kind nor a number is sure."""
+    return bool(_BOTH.search(words)) and not _CONCURRENCY.search(words)
+
+
 def subject_of(text: str) -> Subject:
     """Kind and window of a sentence, a code or the name of a quota: the most specific wording wins."""
     if "error-code#" in text and (link := _DASHSCOPE_LINK.search(text)):
         return Subject("tokens" if link[1] == "token" else "requests", "minute")
-    words = words_of(_URL.sub(" ", text))
+    words = words_of(ADDRESS.sub(" ", text))
     if words in _WHOLE:  # OpenAI's `type`
         return Subject(_WHOLE[words])
     rate = _rate(words)
     window, units = (rate.window, rate.units) if rate.window else _window(words)
+    if names_both(words):
+        return Subject(None, window, units)
     if rate.kind:
         return Subject(rate.kind, window, units)
     return Subject(_kind(words), window, units)
@@ -160,7 +179,7 @@ def _rate(words: str) -> Subject:
     if first is None or _CONCURRENCY.search(words, 0, first.start()):
         return Subject()
     if first.re is _ABBREVIATION:
-        return Subject(_ABBREVIATED.get(first[1]), _WINDOW_WORDS[first[2]])
+        return Subject(_ABBREVIATED.get(first[1] or first[3]), _WINDOW_WORDS[first[2] or first[4]])
     if first.re is _BY_WINDOW:
         return Subject(_noun(first[2], "tokens" if first[3] else "requests"), _WINDOW_WORDS[first[1]])
     return Subject(_noun(first[1], first[2]), *_period(first[3], first[4]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from otel_ratelimit._core.hints.durations import duration_at, plausible_delay
+from otel_ratelimit._core.hints.durations import NUMBER, duration_at, plausible_delay
 from otel_ratelimit._core.hints.instants import MONTH_START, instant_at, next_instant_at, seconds_until
 
 MAX_TEXT = 4096
@@ -32,13 +32,17 @@ _NUMBER_WORDS = {
 }  # fmt: skip
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:second|minute|hour|day|week)s?\b)")
 
+_MARKDOWN = str.maketrans("", "", "*`")
+_BLANKS = re.compile(r"\s+")
+# "2-3 minutes", "between 30 and 60 seconds": the longer is meant to be enough
+_RANGE = re.compile(rf"{NUMBER}\s?(?:-|–|—|~|\bto\b|\band\b|\bor\b|至|到)\s?")
 _HAN = re.compile("[\u4e00-\u9fff]")
 _TAG = re.compile(r"</?[a-z][^<>]{0,80}>")
 
 # Words between the cue and the number that do not change what it means.
 _FILLER = (
     r"(?:[\s:=~≈<>`*\"'(\[（：]"
-    r"|\b(?:less than|under|no more than|about|around|approximately|approx\.?|roughly|at least"
+    r"|\b(?:between|less than|under|no more than|about|around|approximately|approx\.?|roughly|at least"
     r"|another|an additional|the next|next|a further"
     r"|of|is|for|up to|environ|etwa|примерно)\b"
     r"|约|大约|再|还需|還需|至少|大概)"
@@ -52,26 +56,38 @@ _RESETTING = (
 )
 _LEFT_CUES = (
     rf"\bre-?(?:try|send|submit|tryable)(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
-    rf"\btry(?:ing)?(?:[\s,]{{1,3}}{_OBJECT}){{1,4}}[\s,]{{1,3}}(?:in|after)",
+    rf"\btry(?:ing)?(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
+    (
+        r"\b(?:can|may|please|should|must|able to)\s(?:re)?(?:submit|send|make|call|use|access|continue|proceed|request)"
+        r"(?:\s[a-z]{1,12}){0,5}\safter"
+    ),
+    (
+        r"\b(?:limit|limiting|block|ban|penalty|restriction|lock-?out|throttle|throttling|window|time-?out)"
+        r"\s(?:period\s)?(?:will\s)?(?:be\s)?(?:expires?|ends?|over)\s(?:in|after)"
+    ),
+    r"\bnext\s(?:\w{1,12}\s)?(?:window|period|cycle|slot|reset)(?:\s(?:starts?|begins?|opens?|is|available)){0,2}\s(?:in|after)",
     r"\bagain\s{1,3}(?:in|after)",
     r"\btry again(?: later)?\s?[:(]",
     r"\bretry[-_ ]?(?:after|in|delay)(?:[-_ ]?seconds)?",
     r"reset[-_ ]?delay",
     r"\b(?:do not|don't|not) retry (?:for|before|within)",
-    r"(?<!max )(?<!max_)(?<!maximum )(?<!queue )\bwait(?:[\s-](?:time|period|for|at least|until|duration)){0,3}",
+    (
+        r"(?<!max )(?<!max_)(?<!maximum )(?<!queue )(?<!total )(?<!average )(?<!avg )(?<!longest )"
+        r"\bwait(?:[\s-](?:time|period|for|at least|until|duration)){0,3}"
+    ),
     rf"\b{_RESETTING}(?:\s(?:again|automatically|access|it|your limit|in full))?\s{{1,3}}(?:in|after|within)",
     r"\bresets?\s?[:=]",
     r"\bcool(?:ing|s)?[\s-]?down(?:\s(?:for|period|time|remaining|ends|expires|in|until|left|active|window)){0,3}",
     r"\bback(?:ing)?[\s-]?off(?:\s(?:for|time|period))?",
     (
-        r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold off|throttled|rate[\s-]limited|banned|locked"
-        r"|disabled|suspended)\sfor"
+        r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold (?:off|on)|stand by|throttled"
+        r"|rate[\s-]limited|banned|locked|disabled|suspended)\sfor"
     ),
     r"\b(?:next|new|another)\s(?:request|call|attempt|retry|try)(?:\s\w{1,12}){0,2}\s(?:in|after)",
     r"\btime\s(?:remaining|left|until reset|to reset|to wait|until retry|before retry)",
     r"\b(?:come|check|return)\s(?:back\s)?(?:in|after)",
     r"\bseconds\s(?:until|before|to)\s(?:next\s)?(?:retry|reset|request)",
-    r"等待(?:时间|時間)?|请等|請等|冷却|冷卻|剩余时间|重试时间",
+    r"等待(?:时间|時間)?|[请請稍]等|冷却|冷卻|剩余时间|重试时间|还剩|剩余|あと",
     # other languages: Russian, German, French, Spanish, Portuguese, Italian
     r"\b(?:через|подождите|warten sie|r[ée]essay\w{0,4} dans|attend\w{0,3}|patienter|patientez)",
     (
@@ -79,15 +95,17 @@ _LEFT_CUES = (
         r"(?:\s(?:de nuevo|nuevamente|otra vez|novamente))?\s(?:en|dentro de|em|após)"
     ),
     r"\b(?:espere|aguarde|riprova\w{0,2} (?:tra|fra))",
+    # Polish, Dutch, Vietnamese, Indonesian
+    r"\b(?:ponownie za|opnieuw over|thử lại sau|(?:coba )?lagi dalam)",
 )
 _LEFT = re.compile(rf"(?:{'|'.join(_LEFT_CUES)}){_FILLER}{{0,8}}$")
 # One of these is in every cue: a cheap look before the dear one.
 _STEM = re.compile(
     "try|again|wait|reset|replen|refresh|renew|refill|restore|resume|lift|unlock|unblock|available|recover|regain|clear"
-    "|cool|back|blocked|pause|sleep|slow down|hold off|throttled|limited|banned|locked|disabled|suspended"
-    "|request|call|attempt"
-    "|time|return|send|submit|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
-    "|等|冷|剩余|重试"
+    "|cool|back|blocked|pause|sleep|slow down|hold o|stand by|throttled|limited|banned|locked|disabled|suspended"
+    "|request|call|attempt|submit|send|make|use|access|continue|proceed|expire|end|over|next"
+    "|time|return|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
+    "|ponownie|opnieuw|thử lại|lagi dalam|等|冷|剩|重试|あと"
 )
 _PERIOD_BEFORE = re.compile(
     r"(?:\b(?:per|every|each|past|last|previous|within|over|under|than|took|by)|[/每])\s{0,2}(?:1\s)?$"
@@ -98,11 +116,11 @@ _RIGHT_ALWAYS = re.compile(
     r"(?:before|until)\s(?:re-?try|trying|making|sending|attempting|submitting|requesting|continuing|calling"
     r"|you|your|the next|next|another|new)"
     r"|(?:until|till|to|before)\s(?:\w{1,9}\s){0,2}(?:reset|refresh|renew|retry)"
-    r"|from now\b"
+    r"|from now\b|(?:have|has|must)\s(?:passed|elapsed|pass|elapse)\b|sonra tekrar"
     r"|(?:remaining|left)\b(?!\s(?:of|in))"
     r"|(?:之)?(?:后|後|以后|以後|内不|内请勿)\s?[,，]?\s?(?:您|你)?"
     r"(?:再|重|请|請|可|恢复|恢復|尝试|嘗試|解|自动|自動|刷新|释放)"
-    r"|後に(?:再|もう|お|リ)|待って|お待ち|間?ほど待|후(?:에)?\s?(?:다시|재시도)"
+    r"|後に(?:再|もう|お|リ)|待って|お待ち|間?ほど待|[후뒤](?:에)?\s?(?:다시|재시도)"
     r")"
 )
 _RIGHT_AFTER_PREPOSITION = re.compile(
@@ -113,7 +131,8 @@ _BARE_END = re.compile(r"(?:\.\d{1,9})?\s{0,2}(?:$|[:,](?!\d)|before\b|[;!)\]}\"
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _LEFT_DATE = re.compile(
-    rf"(?:\b(?:{_RESETTING}|again|until|till|re-?try|wait|access|restart\w{{0,3}})\b|limit reached\|"
+    rf"(?:\b(?:{_RESETTING}|again|until|till|(?:re-?)?try|wait|access|restart\w{{0,3}}|not before|no earlier than"
+    r"|(?:limit|block|ban|restriction|cool-?down|penalty|window|period)\s(?:will\s)?(?:expires?|ends?))\b|limit reached\|"
     r"|重置|恢复|恢復|刷新|解除|解封|更新|リセット)"
     r"(?:(?![.。;；!]\s)[^0-9]){0,32}$"
 )
@@ -128,7 +147,9 @@ def find_wait(text: str, now: float, *, beijing: bool = False) -> float | None:
 
     ``beijing``: the service writes Beijing time; so does any text in Chinese.
     """
-    lower = text[:MAX_TEXT].lower()
+    lower = text[:MAX_TEXT].lower().translate(_MARKDOWN)
+    if "\n" in lower or "  " in lower:  # wrapped and indented
+        lower = _BLANKS.sub(" ", lower)
     if "<" in lower:
         lower = _TAG.sub(" ", lower)
     if _NUMBER_WORD.search(lower):
@@ -163,6 +184,8 @@ def _wait_at(text: str, start: int, now: float, beijing: bool) -> tuple[float | 
         is_wait = _LEFT_DATE.search(_left(text, start)) or _RIGHT_DATE.match(text, end)
         return (seconds_until(instant, now, beijing=beijing) if is_wait else None), end
     length = duration_at(text, start)
+    if length is None and (spread := _RANGE.match(text, start)):
+        length = duration_at(text, spread.end())
     if length:
         seconds, end = length
         return (seconds if _is_wait(_left(text, start), text[end : end + _BEHIND]) else None), end

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from otel_ratelimit._core.hints import verdict
-from otel_ratelimit._core.hints.body import decode, gather
+from otel_ratelimit._core.hints.binding import binding_limit, exhausted, last_reset
+from otel_ratelimit._core.hints.body import gather
+from otel_ratelimit._core.hints.decoding import decode
 from otel_ratelimit._core.hints.durations import tidy
-from otel_ratelimit._core.hints.evidence import Evidence
-from otel_ratelimit._core.hints.headers import (
-    Limit,
-    Wait,
-    binding_limit,
-    exhausted,
-    instruction,
-    last_reset,
-    read_limits,
-)
+from otel_ratelimit._core.hints.evidence import Amounts, Evidence
+from otel_ratelimit._core.hints.headers import Wait, instruction
 from otel_ratelimit._core.hints.kinds import Subject, subject_of, words_of
+from otel_ratelimit._core.hints.limits import LimitReading, read_all
 from otel_ratelimit._core.hints.message import find_wait
-from otel_ratelimit._core.hints.numbers import Amounts, find_amounts
+from otel_ratelimit._core.hints.numbers import find_amounts
+from otel_ratelimit._core.hints.pairs import Pair, exceeded, find_pairs
+from otel_ratelimit._core.hints.verdict import Cause, cause_of, comes_back
 from otel_ratelimit._core.throttle import LimitKind, LimitWindow, Throttle, ThrottleSource
 
 _NAMING_HEADERS = (
@@ -46,57 +43,71 @@ _BEIJING_CODES = frozenset({"1308", "1310", "1316"})
 MAX_AMOUNT_TEXT = 2048
 """Characters of one text in which numbers are looked for: they stand at the beginning of a message."""
 
+_NEVER_FITS = 86_400
+"""Seconds that Azure asks for where a request needs more tokens than a minute has; smaller ones are served meanwhile."""
+
 _OVERLOAD_STATUSES = (503, 529)
+_TOKENS = ("tokens", "input_tokens", "output_tokens")
 
 _REASON_PHRASE = re.compile(r"^\W{0,4}too many requests\W{0,4}$|429\W{0,3}too many requests", re.IGNORECASE)
 """What every 429 is called, whatever ran out: it tells the kind only if nothing else does."""
 
 
+@dataclass(slots=True)
+class _Response:
+    """One response, read but not yet judged. ``relayed``: limits of another response's headers in the body."""
+
+    status: int | None
+    evidence: Evidence
+    subject: Subject
+    limits: list[LimitReading]
+    relayed: list[LimitReading]
+    asked: Wait | None
+
+
 def read_response(status: int | None, headers: Mapping[str, str], body: object, now: float) -> Throttle | None:
     """The throttle of one response; ``status`` None for an event inside a stream. ``headers`` has lower-case names."""
-    evidence = gather(decode(body), now)
-    _add_headers(evidence, headers)
-    subject = _subject(evidence)
-    evidence.kind = subject.kind
-    limits = read_limits(headers, now)
-    relayed = [limit for one in evidence.header_maps for limit in read_limits(one, now)]
-    asked = _longest_instruction(evidence, headers, now)
-    evidence.has_delay = asked is not None
-    if not verdict.is_throttle(status, evidence):
+    response = _read(status, headers, body, now)
+    cause = cause_of(status, response.evidence)
+    if cause is None:
         return None
-
-    binding = binding_limit(limits + relayed, subject.kind or "unknown", subject.window)
-    wait = asked or _reset(evidence, limits, relayed, binding)
-    told = [limit for limit in limits + relayed if limit.reset]
-    binding = binding or (told[0] if len(told) == 1 else None)
-    amounts = _amounts(evidence)
-    billing = status == 402 or verdict.is_billing(evidence)
-    usage = not billing and verdict.is_usage_window(evidence)
-    kind = _kind(status, evidence, subject, binding, billing=billing, usage=usage)
-    said = subject
-    if not said.window and binding and binding.kind in (kind, "unknown"):
-        said = Subject(window=_window(binding, limits))
+    binding = binding_limit(response.limits + response.relayed, response.subject.kind, response.subject.window)
+    wait = response.asked or _reset(response, binding)
+    kind = _kind(response, cause, binding)
+    subject = response.subject
+    if not subject.window and binding and binding.kind in (kind, "unknown"):
+        subject = Subject(window=_window(binding, response.limits))
+    amounts = _amounts(response.evidence)
+    fits = _fits(amounts) and not _azure_never(wait, kind, subject)
     limit = amounts.limit
-    if limit is None and binding and _same_limit(binding, kind, subject):
+    if limit is None and binding and _same_limit(binding, kind, response.subject):
         limit = binding.limit
-    hopeless = (
-        billing
-        or amounts.limit == 0
-        or (amounts.limit is not None and amounts.requested is not None and amounts.requested > amounts.limit)
-        or verdict.is_too_large(evidence)
-        or (usage and wait is None and said.window is None and not verdict.comes_back(evidence))
-    )
     return Throttle(
         delay=tidy(wait.delay) if wait else None,
         source=wait.source if wait else None,
         kind=kind,
-        window=said.window,
-        limit=tidy(limit) if limit is not None else None,
-        used=tidy(amounts.used) if amounts.used is not None else None,
-        requested=tidy(amounts.requested) if amounts.requested is not None else None,
-        retryable=not hopeless,
-        window_seconds=said.seconds,
+        window=subject.window,
+        limit=_tidy(limit),
+        used=_tidy(amounts.used),
+        requested=_tidy(amounts.requested),
+        retryable=fits and _passes(cause, response.evidence, timed=bool(wait) or subject.window not in (None, "month")),
+        window_seconds=subject.seconds,
     )
+
+
+def _read(status: int | None, headers: Mapping[str, str], body: object, now: float) -> _Response:
+    evidence = gather(decode(body), now)
+    _add_headers(evidence, headers)
+    subject = _subject(evidence)
+    evidence.kind = subject.kind
+    limits = read_all(headers, now)
+    if status is None:  # the headers of a 200: what they say of room is older than the refusal
+        limits = exhausted(limits)
+    relayed = [limit for one in evidence.header_maps for limit in read_all(one, now)]
+    asked = _longest_instruction(evidence, headers, now)
+    evidence.has_delay = asked is not None
+    evidence.exhausted = any(limit.reset for limit in exhausted(limits))
+    return _Response(status, evidence, subject, limits, relayed, asked)
 
 
 def _add_headers(evidence: Evidence, headers: Mapping[str, str]) -> None:
@@ -133,19 +144,23 @@ def _longest_instruction(evidence: Evidence, headers: Mapping[str, str], now: fl
     return max(waits, key=lambda wait: wait.delay, default=None)
 
 
-def _reset(evidence: Evidence, limits: list[Limit], relayed: list[Limit], binding: Limit | None) -> Wait | None:
+def _reset(response: _Response, binding: LimitReading | None) -> Wait | None:
     """The reset of the limit that refused; if no limit is known to have, the last reset."""
+    every = response.limits + response.relayed
     chosen = binding if binding and binding.reset else None
-    if chosen is None and not exhausted(limits + relayed):
-        chosen = last_reset(limits + relayed)
-    if chosen is None or chosen.reset is None:
+    if chosen is None and not exhausted(every):
+        chosen = last_reset(every)
+    if chosen is None or not chosen.reset:
         return None
-    source: ThrottleSource = "body-field" if any(chosen is limit for limit in relayed) else chosen.source
+    source: ThrottleSource = "body-field" if any(chosen is limit for limit in response.relayed) else chosen.source
     return Wait(chosen.reset, source)
 
 
 def _subject(evidence: Evidence) -> Subject:
-    """Kind and window: sentences first, then the names of quotas, then codes; the first that says something."""
+    """Kind and window: of several limits the exceeded one; else sentences, names of quotas, codes, in that order."""
+    for text in evidence.texts:
+        if pair := _exceeded_pair(text):
+            return pair.subject
     kind: LimitKind | None = None
     said = Subject()
     fallback: LimitKind | None = None
@@ -161,36 +176,64 @@ def _subject(evidence: Evidence) -> Subject:
     return Subject(kind or fallback, said.window, said.units)
 
 
+def _exceeded_pair(text: str) -> Pair | None:
+    pair = exceeded(find_pairs(text[:MAX_AMOUNT_TEXT].lower()))
+    return pair if pair and pair.subject.kind else None
+
+
 def _amounts(evidence: Evidence) -> Amounts:
-    """Limit, used, requested: the first text that has any, else the fields."""
+    """Limit, used, requested: the first text that has any, else the fields, those of an exceeded limit first."""
     found = [find_amounts(text[:MAX_AMOUNT_TEXT].lower()) for text in evidence.texts]
-    limit = next((one.limit for one in found if one.limit is not None), None)
+    found += sorted(evidence.amounts, key=lambda one: not one.exceeded)
     return Amounts(
-        limit if limit is not None else next(iter(evidence.limits), None),
-        next((one.used for one in found if one.used is not None), next(iter(evidence.used), None)),
-        next((one.requested for one in found if one.requested is not None), next(iter(evidence.requested), None)),
+        next((one.limit for one in found if one.limit is not None), None),
+        next((one.used for one in found if one.used is not None), None),
+        next((one.requested for one in found if one.requested is not None), None),
     )
 
 
-def _kind(
-    status: int | None, evidence: Evidence, subject: Subject, binding: Limit | None, *, billing: bool, usage: bool
-) -> LimitKind:
-    if billing or usage:
+def _fits(amounts: Amounts) -> bool:
+    """Whether the request can ever pass: False for a limit of 0, and for a request larger than the limit."""
+    if amounts.limit is None:
+        return True
+    return amounts.limit > 0 and (amounts.requested is None or amounts.requested <= amounts.limit)
+
+
+def _azure_never(wait: Wait | None, kind: LimitKind, subject: Subject) -> bool:
+    """Whether the wait is Azure's way to say that the request has more tokens than a minute's limit."""
+    if wait is None or wait.delay != _NEVER_FITS or wait.source == "x-ratelimit-reset":
+        return False
+    return kind in _TOKENS and subject.window in (None, "minute")
+
+
+def _passes(cause: Cause, evidence: Evidence, *, timed: bool) -> bool:
+    """Whether waiting can help. ``timed``: the time of the return, or the window, is known."""
+    if cause == "allowance":
+        return timed or comes_back(evidence)
+    return cause == "limit"
+
+
+def _kind(response: _Response, cause: Cause, binding: LimitReading | None) -> LimitKind:
+    if cause in ("money", "allowance"):
         return "quota"
-    if subject.kind:
-        return subject.kind
+    if response.subject.kind:
+        return response.subject.kind
     if binding:
         return binding.kind
-    return "overload" if status in _OVERLOAD_STATUSES or 503 in evidence.statuses else "unknown"
+    return "overload" if response.status in _OVERLOAD_STATUSES or 503 in response.evidence.statuses else "unknown"
 
 
-def _window(binding: Limit, limits: list[Limit]) -> LimitWindow | None:
+def _window(binding: LimitReading, limits: list[LimitReading]) -> LimitWindow | None:
     """The window of a limit; where two families describe it, as at Kong, one of them may name it."""
-    twins = [limit.window for limit in limits if limit.remaining == 0 and limit.limit == binding.limit and limit.window]
-    return binding.window or next(iter(twins), None)
+    twins = [one.window_name for one in limits if one.remaining == 0 and one.limit == binding.limit and one.window_name]
+    return binding.window_name or next(iter(twins), None)
 
 
-def _same_limit(limit: Limit, kind: LimitKind, subject: Subject) -> bool:
+def _same_limit(limit: LimitReading, kind: LimitKind, subject: Subject) -> bool:
     """Whether a header's limit is the one that the text speaks of, as far as both say."""
-    same_window = subject.window is None or limit.window in (None, subject.window)
+    same_window = subject.window is None or limit.window_name in (None, subject.window)
     return limit.kind in (kind, "unknown") and same_window
+
+
+def _tidy(value: float | None) -> float | None:
+    return None if value is None else tidy(value)
