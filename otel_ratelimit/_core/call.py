@@ -163,8 +163,8 @@ def foreseen_delay(throttle: Throttle, policy: Policy, throttles: int, random: f
 def _why_hopeless(outcome: Outcome, throttle: Throttle) -> GiveUpReason | None:
     """Why no wait, however long, leads to another attempt; None where one may."""
     if not throttle.retryable:
-        too_large = throttle.limit is not None and (throttle.requested or 0) > throttle.limit
-        return "request_too_large" if too_large else "quota"
+        # Azure's 86400 s and a body that is too large name no number; a limit of 0 is a model that is not open.
+        return "quota" if throttle.kind == "quota" or throttle.limit == 0 else "request_too_large"
     if not outcome.allowed:
         return "retries_disabled"
     if outcome.delivered:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_ratelimit import parse_throttle
-from otel_ratelimit._commands.explain import meaning, paste
+from otel_ratelimit._commands.explain import meaning, own, paste
+from otel_ratelimit._core.events import GiveUp, GiveUpReason
+from otel_ratelimit._drivers.notes import note
+from otel_ratelimit._drivers.openai_sdk import queue_error
 from otel_ratelimit.testing import Limit, ThrottlingServer
 from tests.commands.conftest import Command
 
@@ -187,6 +192,86 @@ def test_the_settings_of_the_environment_count(here: Here, monkeypatch: pytest.M
     assert "more than the budget of 1 s" in here("explain", LOG)[1]
     monkeypatch.setenv("OTEL_RATELIMIT_MODE", "observe")
     assert "OTEL_RATELIMIT_MODE is observe" in here("explain", LOG)[1]
+
+
+REQUESTS_LOG = (
+    "requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for url: https://x/v1 headers="
+    "{'x-ratelimit-limit-tokens': '200,000', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '20m'}"
+)
+
+
+def test_headers_tell_the_kind_before_the_name_of_the_status(here: Here) -> None:
+    """Every 429 is called "Too Many Requests"; the header says that tokens ran out, of how many, and until when."""
+    _, out, _ = here("explain", REQUESTS_LOG)
+    assert "The limit of tokens was reached." in out
+    assert "200,000 tokens" in out
+    assert "the limit's reset time" in out
+
+
+def test_a_reset_time_over_the_budget_is_told_as_what_is_done(here: Here) -> None:
+    """A reset time is no instruction for a call (``_core.call``): the estimate of the limit decides."""
+    _, out, _ = here("explain", REQUESTS_LOG)
+    assert "its own estimate of the limit" in out
+    _, out, _ = here("explain", "HTTP/1.1 429 x\nretry-after: 1200\n\n")
+    assert "more than the budget" in out
+
+
+@pytest.mark.parametrize("reason", GiveUpReason.__args__)  # type: ignore[attr-defined]
+def test_our_own_notes_are_understood(reason: GiveUpReason, here: Here) -> None:
+    """Each reason of a note, as ``notes`` writes it below the SDK's error: told once, with advice, and not as a quota error."""
+    said = note(GiveUp(reason, 5.0, 12.5, 15.0), 3)
+    status, out, _ = here("explain", f"{TRACEBACK}{said}\n")
+    assert status == 0
+    assert f"otel_ratelimit gave up: {own.KNOWN[reason][0]}." in out
+    assert "12.5 s" in out
+    assert own.KNOWN[reason][1] in out
+    assert "The limit of tokens per minute was reached." in out
+    assert "about money" not in out
+    _, out, _ = here("explain", "--json", said)
+    assert json.loads(out) == {"otel_ratelimit": "gave_up", "count": 1, "seconds": 12.5, "reason": reason}
+
+
+def test_our_own_log_is_understood(here: Here) -> None:
+    """Waits are added up; a give-up in the log and its note on the exception are one; the queue's error is one too."""
+    log = (
+        "INFO:otel_ratelimit._telemetry.trace:chat gpt-4o waits 2.361 s (throttled)\n"
+        "INFO:otel_ratelimit._telemetry.trace:chat gpt-4o waits 1.000 s (admission)\n"
+        "WARNING:otel_ratelimit._telemetry.trace:chat gpt-4o gave up after 1 throttle and 3.361 s of waiting (budget_exceeded)\n"
+        + note(GiveUp("budget_exceeded", 5.0, 3.361, 4.0), 2)
+        + f"\notel_ratelimit.AdmissionTimeoutError: {queue_error(GiveUp('queue_budget_exceeded', 9.0, 1.0, 2.0))}\n"
+    )
+    status, out, _ = here("explain", log)
+    assert status == 0
+    assert "otel_ratelimit held calls back (2 times): 3.361 s in all, the longest 2.361 s." in out
+    assert "otel_ratelimit gave up: the delay that the server asked for does not fit the budget." in out
+    assert "otel_ratelimit gave up: the turn in the local queue would come too late." in out
+    assert "not say which" not in out
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: "Error code: 429 - " * n,
+        lambda n: "Error code: 429 - {'a': " * n,
+        lambda n: "HTTP/1.1 429 x\n" + "retry-after: 5\n" * 10 * n + "\n{}",
+        lambda n: "retry-after: 5, " * n + " 429",
+        lambda n: "chat x waits 1.000 s (throttled) " * n,
+        lambda n: "otel_ratelimit: gave up after " * n,
+    ],
+    ids=["error codes", "open dicts", "one header", "headers in a line", "waits", "notes"],
+)
+def test_time_is_linear(make: Callable[[int], str]) -> None:
+    """Eight times the text costs about eight times the time; it was sixty-four times for the first and the third."""
+
+    def seconds(text: str) -> float:
+        best = math.inf
+        for _ in range(3):
+            begin = time.thread_time()
+            meaning.explain(paste.read(own.take_out(text)[0]))
+            best = min(best, time.thread_time() - begin)
+        return best
+
+    assert seconds(make(4000)) < max(24 * seconds(make(500)), 0.02)
 
 
 @settings(max_examples=200, deadline=None)

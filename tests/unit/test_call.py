@@ -153,7 +153,9 @@ def test_tiny_delays_use_the_whole_budget_and_the_note_can_say_whose_pauses_they
 @pytest.mark.parametrize(
     ("outcome", "reason"),
     [
-        (Outcome(at=0.0, throttle=throttle(retryable=False)), "quota"),
+        (Outcome(at=0.0, throttle=throttle(retryable=False, kind="quota")), "quota"),
+        (Outcome(at=0.0, throttle=throttle(retryable=False, limit=0)), "quota"),
+        (Outcome(at=0.0, throttle=throttle(delay=86_400, retryable=False)), "request_too_large"),
         (Outcome(at=0.0, throttle=throttle(retryable=False, limit=100, requested=101)), "request_too_large"),
         (Outcome(at=0.0, throttle=throttle(), allowed=False), "retries_disabled"),
         (Outcome(at=0.0, throttle=throttle(), refused=True), "server_refused"),

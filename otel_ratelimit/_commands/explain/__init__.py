@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 if a throttle was found, 1 if not, 2 if there was nothing to read."""
     # Imported here: the parser of the command line alone needs none of it.
-    from otel_ratelimit._commands.explain import lines, meaning, paste  # noqa: PLC0415
+    from otel_ratelimit._commands.explain import lines, meaning, own, paste  # noqa: PLC0415
 
     try:
         text = _read(options.what)
@@ -44,13 +44,14 @@ def run(options: argparse.Namespace) -> int:
     if not text.strip():
         complain("otel-ratelimit explain: nothing to read: give a file, the text itself, or pipe it in")
         return 2
+    text, told = own.take_out(text)
     found, other = meaning.explain(paste.read(text))
     if options.json:
-        for one in found:
-            sys.stdout.write(json.dumps(one.as_json()) + "\n")
+        for told_of in [one.as_json() for one in found] + [one.as_json() for one in told]:
+            sys.stdout.write(json.dumps(told_of) + "\n")
     else:
-        show(lines.of(found, other))
-    return 0 if found else 1
+        show(lines.of(found, other, told))
+    return 0 if found or told else 1
 
 
 def _read(what: list[str]) -> str:

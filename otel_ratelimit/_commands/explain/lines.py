@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otel_ratelimit._commands.explain.meaning import Explanation
+from otel_ratelimit._commands.explain.meaning import Explanation, seconds
+from otel_ratelimit._commands.explain.own import Own
 from otel_ratelimit._commands.explain.paste import Pasted
 from otel_ratelimit._commands.output import Line, table
 
@@ -20,15 +21,34 @@ _MEANT = {
 }
 
 
-def of(found: Sequence[Explanation], other: Sequence[Pasted]) -> list[Line]:
+def of(found: Sequence[Explanation], other: Sequence[Pasted], told: Sequence[Own] = ()) -> list[Line]:
     """All that is to be said."""
-    if not found:
+    if not found and not told:
         return _no_throttle(other)
     lines: list[Line] = []
-    for number, one in enumerate(found):
-        lines += [Line()] if number else []
+    for one in found:
+        lines += [Line()] if lines else []
         lines += _one(one)
+    for ours in told:
+        lines += [Line()] if lines else []
+        lines += _own(ours)
     return lines
+
+
+def _own(ours: Own) -> list[Line]:
+    """What we did, by our own notes and log lines."""
+    times = f" ({ours.count} times)" if ours.count > 1 else ""
+    if ours.reason is None:
+        return [
+            Line(
+                f"otel_ratelimit held calls back{times}: {seconds(ours.seconds)} in all, the longest {seconds(ours.longest)}."
+            )
+        ]
+    return [
+        Line(f"otel_ratelimit gave up{times}: {ours.meaning}.", "heading"),
+        *table([("waited before", seconds(ours.seconds))]),
+        Line(ours.advice),
+    ]
 
 
 def _one(one: Explanation) -> list[Line]:

@@ -167,6 +167,11 @@ def _plugin(throttle: Throttle, policy: Policy) -> str:
         return f"backs off: up to 0.5 s first, twice that each further time, never over {seconds(policy.max_backoff)}"
     delay = delay_after(throttle, policy, throttles=1, random=0.0).seconds
     budget = policy.budget(None).longest
+    if delay > budget and throttle.source == "x-ratelimit-reset":
+        return (
+            "sends again when its own estimate of the limit says that the call fits, since a reset time is no instruction;"
+            f" where that is later than the budget of {seconds(budget)}, it raises the SDK's own error at once"
+        )
     if delay > budget:
         return (
             f"raises the SDK's own error at once: {seconds(delay)} is more than the budget of {seconds(budget)}."

@@ -16,6 +16,12 @@ from typing import Any, Final
 MAX_DEPTH: Final = 4
 """Levels of text in JSON in text that are unwrapped: a log shipper's record around a log record around an error."""
 
+_MOST_REPEATED: Final = 16
+"""Values of one header that are kept."""
+
+MAX_LITERAL: Final = 256 * 1024
+"""Characters of a Python or JSON value inside a line: taking one apart costs many times its size in memory."""
+
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STATUS_LINE: Final = re.compile(r"^(?:< )?HTTP/\d(?:\.\d)? (\d{3})(?: [^\n\"]*)?$")
 _HEADER_LINE: Final = re.compile(r"^(?:< )?([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)$")
@@ -31,7 +37,7 @@ _REASON_PHRASE: Final = re.compile(r"\b(?:HTTP/\d(?:\.\d)? )?\d{3} Too Many Requ
 """What every 429 is called by HTTP itself (RFC 6585): it says nothing of a limit on the number of requests."""
 _HEADER_IN_TEXT: Final = re.compile(
     r"[\"']?\b((?:anthropic-|x-)?ratelimit(?:-[a-z0-9]+)*|x-rate-limit-[a-z0-9-]+|retry-after(?:-ms)?|x-should-retry)\b"
-    r"[\"']?\s?[:=,]\s?b?[\"']?([^\"',;}\)\s][^\"'}\)\n]{0,80}?)(?=[\"'}\),]|\s|$)",
+    r"[\"']?\s?[:=,]\s?b?(?:\"([^\"\n]{0,80})\"|'([^'\n]{0,80})'|([^\"',;}\)\s][^\"'}\)\n]{0,80}?)(?=[\"'}\),]|\s|$))",
     re.IGNORECASE,
 )
 _MAY_MATTER: Final = re.compile(
@@ -96,24 +102,28 @@ def _json(text: str) -> Any:
 def _from_http(lines: list[str]) -> Iterator[Pasted]:
     """``curl -i`` and ``curl -v``: a status line, headers, a blank line, a body; again for each response."""
     status: int | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     body: list[str] = []
     in_head = False
     for line in [*lines, "HTTP/1.1 000 end"]:
         begins = _STATUS_LINE.match(line)
         if begins:
             if status is not None:
-                yield Pasted(status, headers, _body("\n".join(body)))
+                yield Pasted(status, _joined(headers), _body("\n".join(body)))
             status, headers, body, in_head = int(begins[1]), {}, [], True
         elif in_head:
             header = _HEADER_LINE.match(line)
             if header:
-                name = header[1].lower()
-                headers[name] = f"{headers[name]}, {header[2]}" if name in headers else header[2].strip()
+                headers.setdefault(header[1].lower(), []).append(header[2].strip())
             elif line.strip() in ("", "<"):
                 in_head = False
         elif not _CURL_NOISE.match(line):
             body.append(line)
+
+
+def _joined(headers: Mapping[str, list[str]]) -> dict[str, str]:
+    """A header that came more than once as one (RFC 9110, section 5.3); what nobody reads of thousands is left out."""
+    return {name: ", ".join(values[:_MOST_REPEATED]) for name, values in headers.items()}
 
 
 def _body(text: str) -> object:
@@ -123,16 +133,17 @@ def _body(text: str) -> object:
 
 def _from_python(line: str) -> Iterator[Pasted]:
     """``openai.RateLimitError: Error code: 429 - {'error': {...}}``, wherever in a line it stands."""
+    headers = _headers_in(line)
     found = list(_PYTHON_ERROR.finditer(line))
     for match, following in zip(found, [*found[1:], None], strict=True):
         rest = line[match.end() : following.start() if following else len(line)]
         literal = _literal(rest)
-        yield Pasted(int(match[1]), _headers_in(line), rest if literal is None else literal)
+        yield Pasted(int(match[1]), headers, rest if literal is None else literal)
 
 
 def _literal(text: str) -> object:
     """The Python or JSON value that the text begins with; None where it begins with none, or it is cut off."""
-    text = text.lstrip()
+    text = text[:MAX_LITERAL].lstrip()
     end = _closing(text)
     if end is None:
         return None
@@ -176,12 +187,17 @@ def _from_line(text: str) -> Pasted:
         status = None
     start = text.find("{")
     inner = _literal(text[start:]) if start >= 0 else None
-    body = inner if isinstance(inner, dict) and "error" in inner else text
-    return Pasted(status, _headers_in(text), _REASON_PHRASE.sub("", body) if isinstance(body, str) else body)
+    if isinstance(inner, dict) and "error" in inner:
+        return Pasted(status, _headers_in(text), inner)
+    # A header is told as one, and HTTP's own name of the status as none: the parser must not take them for sentences.
+    rest = _HEADER_IN_TEXT.sub(" ", _REASON_PHRASE.sub("", text))
+    return Pasted(status, _headers_in(text), rest)
 
 
 def _headers_in(text: str) -> dict[str, str]:
-    return {match[1].lower(): match[2].strip() for match in _HEADER_IN_TEXT.finditer(text)}
+    return {
+        match[1].lower(): (match[2] or match[3] or match[4] or "").strip() for match in _HEADER_IN_TEXT.finditer(text)
+    }
 
 
 def _from_json(value: Any, depth: int) -> Iterator[Pasted]:

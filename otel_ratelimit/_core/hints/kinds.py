@@ -92,7 +92,7 @@ _VAGUE_REQUESTS = _any(
     r"too many (?:requests|queries|calls)|requests? (?:rate|frequency)|requests (?:are )?too frequent|rate of requests",
     r"request (?:was|has been) throttled|number of (?:\w+ ){0,2}requests|requests list",
     r"free models|call rate|call volume",
-    r"(?:high|reduce) (?:request )?frequency",
+    r"(?:high|reduce) (?:request )?frequency|(?:limit|reduce|slow) your (?:api )?(?:requests|calls)",
     "请求(?:过于|太|过)?(?:频繁|过多|频率)|限频|频率过高|频繁|调用频率|请求数|次数|\\d\\s?次|リクエスト",
 )
 _VAGUE_TOKENS = re.compile(r"too many tokens|token (?:rate )?limit|number of (?:request )?tokens|token throughput")

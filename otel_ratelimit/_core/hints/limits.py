@@ -154,8 +154,12 @@ def _learn(raw_name: object) -> _Slot | None:
 def _readings(parts: _Parts, now: float | None) -> list[LimitReading]:
     """The limit that one family of headers tells of, or the several whose values are lists ("1, 15000")."""
     name: HeaderName = parts[_NAME]
+    raw = parts[_LIMIT]
+    if parts[_POLICY] is None and isinstance(raw, (bytes, str)) and len(raw) <= _PLAIN_DIGITS and raw.isdigit():
+        size = _amount(raw) or None  # nearly always
+        return [LimitReading(name.kind, name.scope, name.window, size, _remaining(parts), _reset(parts, now))]
     policy = _text(parts[_POLICY])
-    sizes = _sizes(parts[_LIMIT])
+    sizes = _sizes(raw)
     if len(sizes) > 1:
         left, resets = _text(parts[_REMAINING]).split(","), _text(parts[_RESET]).split(",")
         if len(sizes) == len(left) == len(resets):
@@ -167,7 +171,7 @@ def _readings(parts: _Parts, now: float | None) -> list[LimitReading]:
                 for size, one, reset in zip(sizes, left, resets, strict=True)
             ]
     size = sizes[0] if sizes else None
-    window = name.window or policy_windows(policy or _text(parts[_LIMIT])).get(size or 0.0)
+    window = name.window or policy_windows(policy or _text(raw)).get(size or 0.0)
     return [LimitReading(name.kind, name.scope, window, size, _remaining(parts), _reset(parts, now))]
 
 
@@ -214,8 +218,6 @@ def _sizes(raw: object) -> list[float]:
     size = _amount(raw)
     if not size:
         return []
-    if isinstance(raw, (bytes, str)) and len(raw) <= _PLAIN_DIGITS and raw.isdigit():
-        return [size]
     text = _text(raw)
     if "," not in text or ";" in text or number(text) is not None:
         return [size]
@@ -225,7 +227,11 @@ def _sizes(raw: object) -> list[float]:
 
 def _left(raw: object) -> float | None:
     """What remains. A bucket that was overdrawn is empty; -1 is how some say "no limit"."""
-    text = _text(raw).strip() if isinstance(raw, (bytes, str)) else ""
+    if not isinstance(raw, (bytes, str)):
+        return None
+    if len(raw) <= _PLAIN_DIGITS and raw.isdigit() and raw.isascii():
+        return int(raw)
+    text = _text(raw).strip()
     if text.startswith("-"):
         overdrawn = number(text[1:])
         return 0.0 if overdrawn is not None and 1 < overdrawn <= MAX_LIMIT else None

@@ -49,17 +49,26 @@ _NEVER_FITS = 86_400
 _OVERLOAD_STATUSES = (503, 529)
 _TOKENS = ("tokens", "input_tokens", "output_tokens")
 
-_REASON_PHRASE = re.compile(r"^\W{0,4}too many requests\W{0,4}$|429\W{0,3}too many requests", re.IGNORECASE)
-"""What every 429 is called, whatever ran out: it tells the kind only if nothing else does."""
+_REASON_PHRASE = re.compile(
+    r"^\W{0,4}too many requests\W{0,4}$|429\W{0,3}(?:client error\W{0,3})?too many requests|too many requests for url",
+    re.IGNORECASE,
+)
+"""What every 429 is called, whatever ran out: it tells the kind only if nothing else does, headers neither."""
 
 
 @dataclass(slots=True)
 class _Response:
-    """One response, read but not yet judged. ``relayed``: limits of another response's headers in the body."""
+    """One response, read but not yet judged.
+
+    Attributes:
+        subject: What the text is about; ``phrase`` is the kind that a mere reason phrase names.
+        relayed: Limits of another response's headers in the body.
+    """
 
     status: int | None
     evidence: Evidence
     subject: Subject
+    phrase: LimitKind | None
     limits: list[LimitReading]
     relayed: list[LimitReading]
     asked: Wait | None
@@ -98,7 +107,7 @@ def read_response(status: int | None, headers: Mapping[str, str], body: object, 
 def _read(status: int | None, headers: Mapping[str, str], body: object, now: float) -> _Response:
     evidence = gather(decode(body), now)
     _add_headers(evidence, headers)
-    subject = _subject(evidence)
+    subject, phrase = _subject(evidence)
     evidence.kind = subject.kind
     limits = read_all(headers, now)
     if status is None:  # the headers of a 200: what they say of room is older than the refusal
@@ -107,7 +116,7 @@ def _read(status: int | None, headers: Mapping[str, str], body: object, now: flo
     asked = _longest_instruction(evidence, headers, now)
     evidence.has_delay = asked is not None
     evidence.exhausted = any(limit.reset for limit in exhausted(limits))
-    return _Response(status, evidence, subject, limits, relayed, asked)
+    return _Response(status, evidence, subject, phrase, limits, relayed, asked)
 
 
 def _add_headers(evidence: Evidence, headers: Mapping[str, str]) -> None:
@@ -156,24 +165,27 @@ def _reset(response: _Response, binding: LimitReading | None) -> Wait | None:
     return Wait(chosen.reset, source)
 
 
-def _subject(evidence: Evidence) -> Subject:
-    """Kind and window: of several limits the exceeded one; else sentences, names of quotas, codes, in that order."""
+def _subject(evidence: Evidence) -> tuple[Subject, LimitKind | None]:
+    """Kind and window: of several limits the exceeded one; else sentences, names of quotas, codes, in that order.
+
+    Beside them the kind that a mere reason phrase names.
+    """
     for text in evidence.texts:
         if pair := _exceeded_pair(text):
-            return pair.subject
+            return pair.subject, None
     kind: LimitKind | None = None
     said = Subject()
-    fallback: LimitKind | None = None
+    phrase: LimitKind | None = None
     for text in (*evidence.texts, *evidence.names, *evidence.codes, *evidence.types):
         subject = subject_of(text[:MAX_AMOUNT_TEXT])
         said = said if said.window else subject
         if subject.kind == "requests" and _REASON_PHRASE.search(text):
-            fallback = subject.kind
+            phrase = subject.kind
         elif kind in (None, "overload") and subject.kind and not (kind and subject.window is None):
             kind = subject.kind
         if said.window and kind not in (None, "overload"):
             break
-    return Subject(kind or fallback, said.window, said.units)
+    return Subject(kind, said.window, said.units), phrase
 
 
 def _exceeded_pair(text: str) -> Pair | None:
@@ -218,8 +230,10 @@ def _kind(response: _Response, cause: Cause, binding: LimitReading | None) -> Li
         return "quota"
     if response.subject.kind:
         return response.subject.kind
-    if binding:
+    if binding and (binding.kind != "unknown" or response.phrase is None):
         return binding.kind
+    if response.phrase:
+        return response.phrase
     return "overload" if response.status in _OVERLOAD_STATUSES or 503 in response.evidence.statuses else "unknown"
 
 

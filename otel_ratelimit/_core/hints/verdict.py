@@ -27,11 +27,14 @@ _EVENTS = (None, 200)
 
 def cause_of(status: int | None, evidence: Evidence) -> Cause | None:
     """Why the response was refused, None if it is no throttle. ``status`` is None for an event, which has none."""
-    if not _is_throttle(status, evidence):
+    if status in _NEVER:
+        return None
+    money = is_money(evidence)
+    if status not in _ALWAYS and not _is_throttle(status, evidence, money=money):
         return None
     if _is_allowance(evidence):
         return "allowance"
-    if status == _MONEY or is_money(evidence):
+    if money or _MONEY in (status, *evidence.statuses):
         return "money"
     if phrases.USAGE_WINDOW.search(evidence.words):
         return "allowance"
@@ -40,38 +43,39 @@ def cause_of(status: int | None, evidence: Evidence) -> Cause | None:
     return "limit"
 
 
-def _is_throttle(status: int | None, evidence: Evidence) -> bool:
-    if status in _NEVER:
-        return False
-    if status in _ALWAYS:
-        return True
+def _is_throttle(status: int | None, evidence: Evidence, *, money: bool) -> bool:
+    """Whether a response is a throttle whose status does not say so."""
     if status == _UNAUTHORISED:  # a key whose quota is used up; every other 401 is about the key itself
-        return any(codes.QUOTA_OF_KEY.search(code) for code in evidence.codes + evidence.types) or bool(
-            phrases.KEY_USED_UP.search(evidence.words)
-        )
-    if is_money(evidence):
+        return _is_about_quota(evidence)
+    if money:
         return True
     if any(codes.OTHER.search(code) for code in evidence.codes) or phrases.of_size(evidence.words):
         return False
     statuses = evidence.statuses if status in _EVENTS else [status, *evidence.statuses]
-    if 429 in statuses or 529 in statuses:
-        return True
-    if _speaks_of_limits(status, evidence):
+    if not _ALWAYS.isdisjoint(statuses) or _speaks_of_limits(status, evidence):
         return True
     return _UNAVAILABLE in statuses and _says_wait(evidence)
 
 
+def _is_about_quota(evidence: Evidence) -> bool:
+    if any(codes.QUOTA_OF_KEY.search(code) for code in evidence.codes + evidence.types):
+        return True
+    return bool(phrases.KEY_USED_UP.search(evidence.words))
+
+
 def is_money(evidence: Evidence) -> bool:
     """Whether the text or a code says that money, credits or a paid allowance ran out for good."""
-    if any(codes.FINAL_AT_OPENAI.match(code) or codes.FINAL.match(code) for code in evidence.codes + evidence.types):
+    named = evidence.codes + evidence.types
+    if any(codes.FINAL_AT_OPENAI.match(code) or codes.FINAL.match(code) for code in named):
         return True
     if phrases.FINAL.search(evidence.words):
         return True
     if phrases.SUBSCRIBE.search(evidence.words) and not evidence.has_delay and not comes_back(evidence):
         return not phrases.RATE_BESIDE.search(evidence.words)
-    by_code = any(codes.is_throttle(code) for code in evidence.codes)
-    weak = "insufficient_quota" in evidence.codes + evidence.types or phrases.WEAK_FINAL.search(evidence.words)
-    return bool(weak) and not by_code and evidence.kind != "overload" and not _quota_means_rate(evidence)
+    weak = "insufficient_quota" in named or phrases.WEAK_FINAL.search(evidence.words)
+    if not weak or evidence.kind == "overload" or any(codes.is_throttle(code) for code in evidence.codes):
+        return False
+    return not _quota_means_rate(evidence)
 
 
 def _quota_means_rate(evidence: Evidence) -> bool:
