@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.hints.families import read_name
 from otel_ratelimit._core.hints.limits import MAX_LIMIT, LimitReading, read_limits
 
@@ -142,6 +143,70 @@ def test_other_parts_that_say_nothing(value: str) -> None:
 def test_names_that_tell_of_no_limit(name: str) -> None:
     """Prices, policies, instructions."""
     assert read_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "readings"),
+    [
+        (
+            {"x-ratelimit-limit-tokens": "200,000", "x-ratelimit-remaining-tokens": "1,500"},
+            [("tokens", None, 200_000, 1500, None)],
+        ),
+        (
+            {"x-ratelimit-limit-tokens": "10", "x-ratelimit-remaining-tokens": "-5"},
+            [("tokens", None, 10, 0, None)],
+        ),
+        (
+            {"x-ratelimit-limit-tokens": "10", "x-ratelimit-remaining-tokens": "-1"},
+            [("tokens", None, 10, None, None)],
+        ),
+        (
+            {"x-ratelimit-limit-tokens": "10", "x-ratelimit-reset-tokens-ms": "1500"},
+            [("tokens", None, 10, None, 1.5)],
+        ),
+        (
+            {
+                "x-ratelimit-limit": "1, 15000", "x-ratelimit-remaining": "0, 14523", "x-ratelimit-reset": "1, 1419704",
+                "x-ratelimit-policy": "1;w=1, 15000;w=2592000",
+            },
+            [("requests", "second", 1, 0, 1), ("requests", "month", 15_000, 14_523, 1_419_704)],
+        ),
+        (
+            {"x-ratelimit-limit": "100", "x-ratelimit-policy": "100;w=60", "x-ratelimit-remaining": "7"},
+            [("requests", "minute", 100, 7, None)],
+        ),
+        (
+            {"x-ratelimit-limit": "10, 10;w=60, 1000;w=3600", "x-ratelimit-reset": "5"},
+            [("requests", "minute", 10, None, 5)],
+        ),
+        (
+            [("x-ratelimit-reset", "5"), ("x-ratelimit-limit", "100"), ("x-ratelimit-reset", "9")],
+            [("requests", None, 100, None, 9)],
+        ),
+        (
+            {"ratelimit": "limit=1,000, remaining=-3, reset=5"},
+            [("requests", None, 1, 0, 5)],
+        ),
+    ],
+)  # fmt: skip
+def test_values_as_servers_write_them(headers: Any, readings: list[tuple[Any, ...]]) -> None:
+    """Thousands, buckets that are overdrawn, units in a name, lists of several windows, doubled headers."""
+    found = [(one.kind, one.window_name, one.limit, one.remaining, one.reset) for one in read_limits(headers, now=0)]
+    assert found == readings
+
+
+def test_what_binds_and_what_teaches_are_read_by_one_reader() -> None:
+    """A refusal's headers and a success's say the same, whatever their form: the two views differ in what they leave out."""
+    headers = {
+        "x-ratelimit-limit-tokens": "200,000", "x-ratelimit-remaining-tokens": "-512", "x-ratelimit-reset-tokens": "12s",
+        "x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "99", "x-ratelimit-reset-requests": "0",
+    }  # fmt: skip
+    tokens, requests = read_limits(headers, now=0)
+    assert (tokens.limit, tokens.remaining, tokens.reset) == (200_000, 0, 12)
+    assert requests.reset == 0  # teaches that the bucket is full, and asks for nothing
+    answer = parse_throttle(429, headers, None, now=0)
+    assert answer is not None
+    assert (answer.kind, answer.limit, answer.delay) == ("tokens", 200_000, 12)
 
 
 class _Broken:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_ratelimit._core.hints.decoding import closing
+
 MAX_DEPTH: Final = 4
 """Levels of text in JSON in text that are unwrapped: a log shipper's record around a log record around an error."""
 
@@ -144,7 +146,7 @@ def _from_python(line: str) -> Iterator[Pasted]:
 def _literal(text: str) -> object:
     """The Python or JSON value that the text begins with; None where it begins with none, or it is cut off."""
     text = text[:MAX_LITERAL].lstrip()
-    end = _closing(text)
+    end = closing(text) if text.startswith(("{", "[")) else None
     if end is None:
         return None
     # A log record in JSON escapes the quotes once more.
@@ -155,28 +157,6 @@ def _literal(text: str) -> object:
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
             return value
-    return None
-
-
-def _closing(text: str) -> int | None:
-    """Where the bracket that the text begins with is closed, quotes minded."""
-    if not text.startswith(("{", "[")):
-        return None
-    depth, quote, skip = 0, "", False
-    for index, character in enumerate(text):
-        if skip:
-            skip = False
-        elif quote:
-            skip = character == "\\"
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character in "{[":
-            depth += 1
-        elif character in "}]":
-            depth -= 1
-            if depth == 0:
-                return index + 1
     return None
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 
-from otel_ratelimit._core.hints.decoding import decode_json, from_bytes_repr, unescaped
+from otel_ratelimit._core.hints.decoding import decode_json, decode_python, from_bytes_repr, unescaped
 from otel_ratelimit._core.hints.durations import number
 from otel_ratelimit._core.hints.evidence import Amounts, Evidence
 from otel_ratelimit._core.hints.fields import field_wait, read_field_name
@@ -75,7 +75,7 @@ _MAX_KEY_CHARS = 128
 _MAX_LOOSE = 64
 """Pairs of one text that are read as fields."""
 
-_JSON_START = re.compile(r"[{\[]\s{0,8}[\"{]")
+_JSON_START = re.compile(r"[{\[]\s{0,8}[\"'{]")
 _CODE_SPACE = re.compile(r"\W+|\s+")
 _HTTP_STATUS = range(400, 600)
 
@@ -248,9 +248,12 @@ def _is_list_of_errors(value: object) -> bool:
 
 
 def _json_in(text: str) -> tuple[object, int, int] | None:
-    """The first object or array that a text contains, and from where to where it stands there."""
+    """The first object or array that a text contains, as JSON or as Python prints it, and from where to where it stands."""
     start = _JSON_START.search(text)
-    inner = decode_json(text[start.start() :]) if start else None
-    if start is None or inner is None or not isinstance(inner[0], (Mapping, list)):
+    if start is None:
         return None
-    return inner[0], start.start(), start.start() + inner[1]
+    begin = start.start()
+    inner = decode_json(text[begin:]) or (decode_python(text[begin:]) if "'" in text else None)
+    if inner is None or not isinstance(inner[0], (Mapping, list)):
+        return None
+    return inner[0], begin, begin + inner[1]

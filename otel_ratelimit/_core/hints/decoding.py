@@ -7,6 +7,7 @@ The work is bounded: only MAX_BODY bytes or characters are looked at.
 
 from __future__ import annotations
 
+import ast
 import codecs
 import json
 import re
@@ -23,7 +24,9 @@ _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
 _SAMPLE: Final = 64
-"""Bytes whose zeros tell UTF-16 without a mark: nearly every second byte of Latin text in it is 0."""
+"""Bytes whose zeros tell UTF-16 without a mark: every second byte of its Latin letters and of JSON's signs is 0."""
+_FEW_ZEROS: Final = 3
+"""Zeros in one half of the sample, and for each in the other half, that are no sign yet: Chinese has some in either."""
 
 _ENTITIES: Final = (
     ("&quot;", '"'), ("&#34;", '"'), ("&#39;", "'"), ("&#x27;", "'"), ("&apos;", "'"), ("&nbsp;", " "), ("&lt;", "<"),
@@ -33,6 +36,12 @@ _BLANK: Final = " \t\r\n\ufeff"
 _JSON_BEGINS: Final = ("{", "[", '"')
 _FIELD: Final = re.compile(r"\s{0,4}(?:data|event|id|retry):")
 _ESCAPE: Final = re.compile(r"\\{1,2}u([0-9a-fA-F]{4})")
+_SIGN: Final = re.compile(r"[{}\[\]'\"]")
+_QUOTED: Final = {
+    "'": re.compile(r"[^'\\]*(?:\\.[^'\\]*)*'", re.DOTALL),
+    '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL),
+}
+"""The rest of a string behind its opening quote."""
 _DECODER: Final = json.JSONDecoder()
 _SURROGATES: Final = range(0xD800, 0xE000)
 
@@ -64,7 +73,7 @@ def decode(body: object) -> object:
 
 def _unwrapped(text: str) -> str:
     """Text without what a log put around the characters: entities of HTML, Python's notation of bytes."""
-    if "&quot;" in text or "&#" in text:
+    if "&quot;" in text or "&#" in text or "&lt;" in text:
         for entity, character in _ENTITIES:
             text = text.replace(entity, character)
     return from_bytes_repr(text) if text.startswith(("b'", 'b"')) else text
@@ -87,8 +96,7 @@ def _text(raw: bytes) -> str:
             return raw[len(mark) :].decode(name, "replace")
     sample = raw[:_SAMPLE]
     for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros = sample[first::2].count(0)
-        if zeros and zeros >= len(sample) // 4 and not sample[1 - first :: 2].count(0):
+        if sample[first::2].count(0) > _FEW_ZEROS + _FEW_ZEROS * sample[1 - first :: 2].count(0):
             return raw.decode(name, "replace")
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(raw)  # the last character may be cut
@@ -106,6 +114,36 @@ def decode_json(text: str) -> tuple[object, int] | None:
         return _DECODER.raw_decode(text)
     except (ValueError, RecursionError):  # ValueError also: an integer of more than 4,300 digits
         return None
+
+
+def decode_python(text: str) -> tuple[object, int] | None:
+    """The dict or list at the start of ``text`` as Python prints it, and the index behind it; None if there is none."""
+    end = closing(text)
+    if end is None:
+        return None
+    try:
+        return ast.literal_eval(text[:end]), end
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def closing(text: str) -> int | None:
+    """The index behind the bracket that closes the one which ``text`` begins with, quotes minded."""
+    depth = 0
+    position = 0
+    while found := _SIGN.search(text, position):
+        sign = found[0]
+        position = found.end()
+        if sign in "'\"":
+            closed = _QUOTED[sign].match(text, position)
+            if closed is None:
+                return None
+            position = closed.end()
+        else:
+            depth += 1 if sign in "{[" else -1
+            if depth == 0:
+                return position
+    return None
 
 
 def documents(text: str) -> list[object]:

@@ -46,7 +46,7 @@ _ABBREVIATED: dict[str, LimitKind] = {
     "t": "tokens", "it": "input_tokens", "ot": "output_tokens", "r": "requests", "q": "requests", "i": "images",
 }  # fmt: skip
 # "requests/tokens per minute", "RPM and TPM": which of the two it was is not said
-_JOIN = r"\s?(?:/|,|\||and/or|and|or)\s?(?:[\d,.]{1,12}[km]?\s)?"
+_JOIN = r"\s?(?:/|,|\||and/or|and|or)\s?(?:[\d,.]{1,12}\s?[km]?\s)?"
 _CALLS = r"(?:requests?|quer(?:y|ies)|calls?)"
 _BOTH = re.compile(
     rf"\b(?:{_CALLS}{_JOIN}tokens?|tokens?{_JOIN}{_CALLS})\b"
@@ -99,8 +99,8 @@ _VAGUE_TOKENS = re.compile(r"too many tokens|token (?:rate )?limit|number of (?:
 _VAGUE_IMAGES = re.compile(r"too many images|image generation limit")
 
 # Alibaba's error page has a paragraph per limit, and the link tells which one it was.
-_DASHSCOPE_LINK = re.compile(r"error-code#(token|rate)-limit\b")
-ADDRESS = re.compile(r"https?://[^\s)\]>\"'\u3000-\u9fff\uff00-\uffef]{1,300}")
+_DASHSCOPE_LINK = re.compile(r"error-code#(token|rate)-limit\b", re.IGNORECASE)
+ADDRESS = re.compile(r"https?://[^\s)\]>\"'\u3000-\u9fff\uff00-\uffef]{1,300}", re.IGNORECASE)
 """Names in an address are no words of the sentence; Chinese, which has no blanks, may follow one directly."""
 
 _PER_WINDOW = re.compile(rf"(?:\b(?:per|each|every|by)\s?|/\s?){_WINDOW}")
@@ -154,8 +154,8 @@ def names_both(words: str) -> bool:
 
 def subject_of(text: str) -> Subject:
     """Kind and window of a sentence, a code or the name of a quota: the most specific wording wins."""
-    if "error-code#" in text and (link := _DASHSCOPE_LINK.search(text)):
-        return Subject("tokens" if link[1] == "token" else "requests", "minute")
+    if "#" in text and (link := _DASHSCOPE_LINK.search(text)):
+        return Subject("tokens" if link[1].lower() == "token" else "requests", "minute")
     words = words_of(ADDRESS.sub(" ", text))
     if words in _WHOLE:  # OpenAI's `type`
         return Subject(_WHOLE[words])
