@@ -4,7 +4,8 @@
 #   tools.sh packages     Prometheus and Alertmanager, from Debian's packages (needs root where they are missing)
 #   tools.sh collector    builds the Collector of builder.yaml with Go, and prints where it is
 #   tools.sh jaeger       builds Jaeger of jaeger/go.mod with Go, and prints where it is
-#   tools.sh find NAME    prints where collector or jaeger is, if it has been built; builds nothing
+#   tools.sh phoenix      installs Arize Phoenix of phoenix/requirements.txt with uv, and prints where it is
+#   tools.sh find NAME    prints where collector, jaeger or phoenix is, if it is there; builds nothing
 #   tools.sh place NAME   prints where it would be
 #
 # Ends with 3 where a program can neither be found nor had. What is built is kept outside of the checkout, under
@@ -20,6 +21,7 @@ source_of() {
   case $1 in
     collector) echo "$here/builder.yaml" ;;
     jaeger) echo "$here/jaeger/go.mod" ;;
+    phoenix) echo "$here/phoenix/requirements.txt" ;;
     *) echo "tools.sh: no such program: $1" >&2; exit 2 ;;
   esac
 }
@@ -27,7 +29,10 @@ source_of() {
 place_of() { # only the lines that are no comments make another program
   local source
   source=$(source_of "$1")
-  echo "$cache/$1-$(grep -v '^ *\(#\|//\)' "$source" | sha256sum | cut -c1-16)/$1"
+  local place
+  place=$cache/$1-$(grep -v '^ *\(#\|//\)' "$source" | sha256sum | cut -c1-16)
+  [ "$1" = phoenix ] && place=$place/bin # a Python environment of its own
+  echo "$place/$1"
 }
 
 build() {
@@ -58,6 +63,20 @@ build() {
   echo "$place"
 }
 
+install() { # Phoenix: a tree of packages that must not meet the project's own
+  local place
+  place=$(place_of phoenix)
+  if [ ! -x "$place" ]; then
+    command -v uv >/dev/null || { echo "tools.sh: uv is not installed; phoenix cannot be had" >&2; exit 3; }
+    local home=${place%/bin/phoenix}
+    rm -rf "$home"
+    uv venv --quiet --python 3.11 "$home"
+    uv pip install --quiet --python "$home/bin/python" --requirements "$here/phoenix/requirements.txt" ||
+      { rm -rf "$home"; exit 3; }
+  fi
+  echo "$place"
+}
+
 packages() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
@@ -74,13 +93,14 @@ packages() {
 case ${1-} in
   packages) packages ;;
   collector | jaeger) build "$1" ;;
+  phoenix) install ;;
   find)
     place=$(place_of "${2-}")
     [ -x "$place" ] && echo "$place"
     ;;
   place) place_of "${2-}" ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

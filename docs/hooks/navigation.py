@@ -9,6 +9,7 @@ SECTIONS = {
     "How to": ("how-to", ["migrate.md", "tune.md", "test-your-program.md", "view-in-jaeger.md", "alert.md"]),
     "Reference": ("reference", ["settings.md", "telemetry.md", "command-line.md", "python.md"]),
     "Explanation": ("explanation", ["waiting-together.md", "how-it-works.md", "alternatives.md"]),
+    "Decisions": ("decisions", []),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from otel_ratelimit._core.events import GiveUp, GiveUpReason
+from otel_ratelimit._core.waits import WaitParts
 
 if TYPE_CHECKING:
     from otel_ratelimit._core.admission import Gauge
@@ -16,8 +17,9 @@ WORTH_SAYING: Final = 1.0
 """Seconds of our own pauses up to which a note does not mention them: jitter is part of any wait."""
 
 
-def note(verdict: GiveUp, sends: int) -> str:
-    """One sentence: how often it was tried, how long it waited, why it stopped and, where that helps, what to set."""
+def note(verdict: GiveUp, sends: int, parts: WaitParts | None = None) -> str:
+    """One sentence: how often it was tried, how long it waited and for what, why it stopped and, where that helps, what to
+    set. ``parts`` are those of all its waits, where they are known."""
     asked = "" if verdict.asked is None or verdict.asked < 0.001 else f", next wait {verdict.asked:.3f} s"
     because = _BECAUSE[verdict.reason]
     if verdict.reason == "budget_exceeded" and verdict.paused > WORTH_SAYING:
@@ -27,8 +29,18 @@ def note(verdict: GiveUp, sends: int) -> str:
         )
     return (
         f"otel_ratelimit: gave up after {sends} attempt{'' if sends == 1 else 's'} and {verdict.waited:.3f} s of waiting"
-        f" (budget {verdict.budget:g} s{asked}): {because}"
+        f"{_spent(parts)} (budget {verdict.budget:g} s{asked}): {because}"
     )
+
+
+def _spent(parts: WaitParts | None) -> str:
+    """What the waiting was spent on; nothing where there was none worth a millisecond."""
+    told = [f"{what} {seconds:.3f} s" for seconds, what in zip(parts or (), _FOR, strict=False) if seconds >= 0.0005]
+    return f" ({', '.join(told)})" if told else ""
+
+
+_FOR: Final = ("asked for by the server", "buffer", "in the queue", "backoff")
+"""In the order of ``WaitParts``."""
 
 
 def queue_message(verdict: GiveUp, limit: str) -> str:

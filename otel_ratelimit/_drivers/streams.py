@@ -85,7 +85,8 @@ class StreamSession(Session):
         now = self.runtime.clock.monotonic()
         if not self._reopened:
             self._reopened, self.ended, self.released = True, False, False
-            self._trace = CallTrace(self.runtime.instruments, self.subject, now - self.began, self._context)
+            told = self._trace is not None  # it waited for its turn, say: a first span of it has ended
+            self._trace = CallTrace(self.runtime.instruments, self.subject, now - self.began, self._context, again=told)
         self._handed_over = False
         self._failure = Failure(None, 200, names.ERROR_IN_STREAM, {}, None, error)
         self._throttled(throttle, self._failure, now)

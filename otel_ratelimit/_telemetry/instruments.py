@@ -14,6 +14,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
+from otel_ratelimit._core.waits import WaitParts
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._version import __version__
 
@@ -58,12 +59,18 @@ class Subject(NamedTuple):
 class SubjectAttributes:
     """The attribute sets of one subject, built once."""
 
-    __slots__ = ("_attempts", "_calls", "base", "served", "span", "subject")
+    __slots__ = ("_attempts", "_calls", "base", "part", "served", "span", "subject")
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.base: Final = subject.attributes()
-        self.span: Final[Attributes] = {**self.base, names.PROVIDER: subject.provider}
+        # Of the spans that no backend shall take for a model call; and of the one that stands for it where nothing else does.
+        self.part: Final[Attributes] = {names.SERVER_ADDRESS: subject.address}
+        if subject.port is not None:
+            self.part[names.SERVER_PORT] = subject.port
+        if subject.model is not None:
+            self.part[names.MODEL_HERE] = subject.model
+        self.span: Final[Attributes] = {**self.base, **self.part, names.PROVIDER: subject.provider}
         self._attempts: dict[tuple[int | None, str | None], Attributes] = {}
         self._calls: dict[str | None, Attributes] = {}
         self.served: Final = self.attempt(200, None)
@@ -129,6 +136,9 @@ class Instruments:
             "Time that calls waited between attempts.",
             explicit_bucket_boundaries_advisory=names.DURATION_BOUNDS,
         )
+        self.wait_time: Final = meter.create_counter(
+            names.WAIT_TIME, names.UNIT_SECONDS, "Time that calls waited, by what it was spent on."
+        )
         self.attempt_duration: Final = meter.create_histogram(
             names.ATTEMPT_DURATION,
             names.UNIT_SECONDS,
@@ -191,6 +201,8 @@ class Instruments:
             self.throttles.add(0, throttle_attributes(subject, kind, source, status), nowhere)
         for reason in _SEEDED_RETRIES:
             self.retries.add(0, {**subject.base, names.RETRY_REASON: reason}, nowhere)
+        for part in WaitParts._fields:
+            self.wait_time.add(0, {**subject.base, names.WAIT_PART: part}, nowhere)
         for reason in _SEEDED_GIVE_UPS:
             self.give_ups.add(0, {**subject.base, names.GIVE_UP_REASON: reason}, nowhere)
 

@@ -8,24 +8,47 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Token
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, UpDownCounter
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core.events import CallOutcome, GiveUpReason, RetryReason, WaitReason
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._core.waits import WaitParts, split_wait
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Attributes, Instruments, SubjectAttributes, throttle_attributes
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
 _NANOSECONDS: Final = 1_000_000_000
+
+_OF_GENAI: Final = ("gen_ai.", "openinference.span.kind", "llm.", "traceloop.")
+"""How attributes begin by which a span of the conventions, of OpenInference or of Traceloop says that it is about a model."""
+
+
+class _OpenWait(NamedTuple):
+    """A wait that has not ended: its span, why it began, and what was left of the delays then."""
+
+    span: Span
+    reason: WaitReason
+    hint: float | None
+    delay: float | None
 
 
 class CallTrace:
@@ -36,6 +59,7 @@ class CallTrace:
         subject: what the call is about.
         age: seconds since the call began; its span is dated back by as much.
         parent: the context that the call was made in; None for the present one.
+        again: whether the call has had such a span before: one of them stands for it, where nothing else does.
     """
 
     __slots__ = (
@@ -50,26 +74,38 @@ class CallTrace:
         "_waited",
         "finished",
         "last_throttle",
+        "parts",
         "retries",
         "throttles",
     )
 
     def __init__(
-        self, instruments: Instruments, subject: SubjectAttributes, age: float, parent: Context | None = None
+        self,
+        instruments: Instruments,
+        subject: SubjectAttributes,
+        age: float,
+        parent: Context | None = None,
+        *,
+        again: bool = False,
     ) -> None:
         self._instruments = instruments
         self._subject = subject
         self._root = _started(
             instruments.tracer,
             _span_name(names.SPAN_CALL, subject.subject.operation, subject.subject.model),
-            {"context": parent, "attributes": subject.span, "start_time": _ago(age)},
+            {
+                "context": parent,
+                "attributes": subject.part if again or _is_genai(get_current_span(parent)) else subject.span,
+                "start_time": _ago(age),
+            },
         )
         self._root_context: Context = set_span_in_context(self._root)
-        self._open_wait: tuple[Span, Attributes] | None = None
+        self._open_wait: _OpenWait | None = None
         self._retry: Span | None = None
         self._token: Token[Context] | None = None
         self._waited = 0.0
         self._foreseen = 0.0
+        self.parts = WaitParts()
         self.throttles = 0
         self.retries = 0
         self.finished = False
@@ -79,7 +115,7 @@ class CallTrace:
         """A response asked to slow down; its request was sent ``age`` seconds ago."""
         self.throttles += 1
         attributes: Attributes = {
-            **self._subject.span,
+            **self._subject.part,
             names.THROTTLED: True,
             names.STATUS_CODE: status,
             names.ERROR_TYPE: error_type,
@@ -108,18 +144,32 @@ class CallTrace:
             self._foreseen += seconds
             _log.info("%s would wait %.3f s (%s)", self._what(), seconds, reason)
 
-    def wait_began(self, reason: WaitReason, planned: float | None, cause: SpanContext | None) -> bool:
-        """The call waits for ``planned`` seconds (None: only the SDK knows) because of the throttle ``cause``.
+    def wait_began(
+        self,
+        reason: WaitReason,
+        planned: float | None,
+        cause: SpanContext | None,
+        *,
+        hint: float | None = None,
+        delay: float | None = None,
+    ) -> bool:
+        """The call waits.
+
+        Args:
+            reason: why.
+            planned: seconds that it means to take; None where only the SDK knows.
+            cause: the throttle that made it necessary.
+            hint, delay: what is left of the server's delay, and of the one decided (see ``split_wait``).
 
         Returns False where it waits already: its turn has moved, and the wait goes on.
         """
         if self._open_wait is not None:
             return False
-        attributes: Attributes = {**self._subject.span, names.WAIT_REASON: reason}
+        attributes: Attributes = {**self._subject.part, names.WAIT_REASON: reason}
         if planned is not None:
             attributes[names.WAIT_PLANNED] = planned
         links = [Link(cause)] if cause is not None and cause.is_valid else []
-        self._open_wait = (self._start(names.SPAN_WAIT, attributes, links=links), {names.WAIT_REASON: reason})
+        self._open_wait = _OpenWait(self._start(names.SPAN_WAIT, attributes, links=links), reason, hint, delay)
         _counted(self._instruments.waiting, 1, self._subject.base, None)
         if planned is not None:
             _log.info("%s waits %.3f s (%s)", self._what(), planned, reason)
@@ -129,14 +179,19 @@ class CallTrace:
         """The wait is over; it took ``seconds``. Nothing happens where none was open."""
         if self._open_wait is None:
             return
-        span, attributes = self._open_wait
+        span, reason, hint, delay = self._open_wait
         self._open_wait = None
         self._waited += seconds
+        parts = split_wait(seconds, reason, hint, delay)
+        self.parts = self.parts.plus(parts)
+        span.set_attributes(dict(zip(_PARTS, parts, strict=True)))
         _ended(span)
-        _counted(self._instruments.waiting, -1, self._subject.base, None)
-        _recorded(
-            self._instruments.wait_duration, seconds, {**self._subject.base, **attributes}, set_span_in_context(span)
-        )
+        base, context = self._subject.base, set_span_in_context(span)
+        _counted(self._instruments.waiting, -1, base, None)
+        _recorded(self._instruments.wait_duration, seconds, {**base, names.WAIT_REASON: reason}, context)
+        for part, its_seconds in zip(parts._fields, parts, strict=True):
+            if its_seconds > 0:
+                _counted(self._instruments.wait_time, its_seconds, {**base, names.WAIT_PART: part}, context)
 
     def retry_began(self, reason: RetryReason, resend_count: int) -> None:
         """The request goes out again; until ``retry_ended`` its span is the current one, so that HTTP spans nest in it."""
@@ -144,7 +199,7 @@ class CallTrace:
         self.retries += 1
         self._retry = self._start(
             names.SPAN_RETRY,
-            {**self._subject.span, names.RESEND_COUNT: resend_count, names.RETRY_REASON: reason},
+            {**self._subject.part, names.RESEND_COUNT: resend_count, names.RETRY_REASON: reason},
         )
         context = set_span_in_context(self._retry)
         _counted(self._instruments.retries, 1, {**self._subject.base, names.RETRY_REASON: reason}, context)
@@ -225,13 +280,23 @@ def _ended(span: Span) -> None:
 
 
 @_guard.contained("metric", lambda *_: None)
-def _counted(counter: Counter | UpDownCounter, amount: int, attributes: Attributes, context: Context | None) -> None:
+def _counted(counter: Counter | UpDownCounter, amount: float, attributes: Attributes, context: Context | None) -> None:
     counter.add(amount, attributes, context)
 
 
 @_guard.contained("metric", lambda *_: None)
 def _recorded(histogram: Histogram, amount: float, attributes: Attributes, context: Context | None) -> None:
     histogram.record(amount, attributes, context)
+
+
+_PARTS: Final = (names.WAIT_HINT, names.WAIT_BUFFER, names.WAIT_QUEUED, names.WAIT_BACKOFF)
+"""In the order of ``WaitParts``."""
+
+
+def _is_genai(parent: Span) -> bool:
+    """Whether the caller's span is about a model, so that ours would be counted beside it. Only what the SDK's own spans show."""
+    attributes = getattr(parent, "attributes", None)
+    return isinstance(attributes, Mapping) and any(str(name).startswith(_OF_GENAI) for name in attributes)
 
 
 def _span_name(*parts: str | None) -> str:

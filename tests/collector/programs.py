@@ -18,14 +18,17 @@ from typing import Any
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "collector-config"
 
+BUILT = ("collector", "jaeger", "phoenix")
+"""Programs that tools.sh keeps outside of the checkout."""
+
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 """Seconds; far more than either takes."""
 
 
 def find(name: str) -> str | None:
-    """The path of a program: one of Debian's, or ``collector`` or ``jaeger`` if it has been built. None where it is not there."""
-    if name in ("collector", "jaeger"):
+    """The path of a program: one of Debian's, or one of ``BUILT`` if it has been. None where it is not there."""
+    if name in BUILT:
         found = subprocess.run(
             ["bash", str(CONFIGURATION / "tools.sh"), "find", name], capture_output=True, text=True, check=False
         )
@@ -38,7 +41,7 @@ def missing(*names: str) -> str | None:
     lacking = [name for name in names if find(name) is None]
     if not lacking:
         return None
-    steps = sorted({name if name in ("collector", "jaeger") else "packages" for name in lacking})
+    steps = sorted({name if name in BUILT else "packages" for name in lacking})
     return f"not installed: {', '.join(lacking)} (bash collector-config/tools.sh {' and '.join(steps)})"
 
 

@@ -74,6 +74,13 @@ def test_the_figures_are_the_servers(traces: tuple[dict[str, Any], int], tmp_pat
         ("ended in an error", 1),
     ):
         assert f"<dt>{label}</dt><dd>{value}</dd>" in text
+    spent = dict(re.findall(r"<dt>(waited[^<]*)</dt><dd>([\d.]+) s</dd>", text))
+    assert list(spent) == ["waited in all"] + [
+        f"waited: {part}" for part in ("asked for by the server", "buffer", "in the queue", "backoff")
+    ]
+    in_all, *parts = (float(seconds) for seconds in spent.values())
+    assert sum(parts) == pytest.approx(in_all, abs=0.25)  # each is shown to a tenth
+    assert parts[0] > 0
     assert "<td>quota</td><td class=number>1</td>" in text
     assert text.count('<rect class="throttle"') == throttled + 1  # the legend's
     assert text.count('<rect class="retry"') == throttled - 1 + 1  # all but the hopeless one; the legend's

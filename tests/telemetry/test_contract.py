@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +21,7 @@ from otel_ratelimit import Policy
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
 from tests.telemetry_probe import Probe, notes, parent_id, span_id
 
+PARTS = ("hint", "buffer", "queued", "backoff")
 MESSAGES: list[Any] = [{"role": "user", "content": "the marked prompt"}]
 FULL = (
     "Rate limit reached for gpt-4o in organization org-marked on tokens per min (TPM): Limit 30000, Used 29937,"
@@ -62,9 +65,7 @@ def test_every_attribute_of_every_span(server: ThrottlingServer, probe: Probe, c
     server.script([full_throttle()])
     call(client)
     common = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "openai",
-        "gen_ai.request.model": "gpt-4o",
+        "otel_ratelimit.model": "gpt-4o",
         "server.address": "127.0.0.1",
         "server.port": server.port,
     }
@@ -85,6 +86,9 @@ def test_every_attribute_of_every_span(server: ThrottlingServer, probe: Probe, c
     assert 0.644 < waited < 0.8
     assert attributes == {
         **common,
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
         "otel_ratelimit.throttled": True,
         "otel_ratelimit.throttle.count": 1,
         "otel_ratelimit.outcome": "recovered",
@@ -106,6 +110,12 @@ def test_every_attribute_of_every_span(server: ThrottlingServer, probe: Probe, c
     planned = attributes.pop("otel_ratelimit.wait.planned")
     assert isinstance(planned, float)
     assert planned > 0.64
+    parts = {part: attributes.pop(f"otel_ratelimit.wait.{part}") for part in ("hint", "buffer", "queued", "backoff")}
+    assert all(isinstance(seconds, float) for seconds in parts.values())
+    assert sum(parts.values()) == pytest.approx(waited)  # type: ignore[arg-type]
+    assert 0 < parts["hint"] <= 0.644  # type: ignore[operator]  # what had passed before it began is no part of it
+    assert 0 < parts["buffer"] <= 0.025 + 0.05 * 0.644  # type: ignore[operator]
+    assert parts["backoff"] == 0
     assert attributes == {**common, "otel_ratelimit.wait.reason": "throttled"}
     assert dict(retry.attributes or {}) == {
         **common,
@@ -169,6 +179,56 @@ def test_numbers_agree_with_the_servers_own(server: ThrottlingServer, probe: Pro
     assert probe.total("otel_ratelimit.attempt.duration") == server.counts.requests
     assert probe.total("otel_ratelimit.call.duration") == 3
     assert probe.total("otel_ratelimit.request.waiting") == 0
+
+
+def test_the_servers_time_and_the_queues_are_apart(probe: Probe) -> None:
+    """Sixteen threads at a limit that lets four through at once: the parts add up to the waits, in spans and in the counter; of
+    what the server asked no more is counted than it asked; and what the queue took is there too."""
+    with (
+        ThrottlingServer([Limit("requests", 600, used=596)]) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="test") as client,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        list(threads.map(lambda _: call(client), range(16)))
+    waits = [dict(span.attributes or {}) for span in probe.spans("wait")]
+    sums = {part: sum(wait[f"otel_ratelimit.wait.{part}"] for wait in waits) for part in PARTS}  # type: ignore[misc]
+    for part, seconds in sums.items():
+        assert probe.total("otel_ratelimit.wait.time", otel_ratelimit_wait_part=part) == pytest.approx(seconds)
+    waited = sum(point.sum for point in probe.points("otel_ratelimit.wait.duration"))
+    assert sum(sums.values()) == pytest.approx(waited)
+    asked = sum((span.attributes or {}).get("otel_ratelimit.hint.delay", 0.0) for span in probe.spans("throttle"))  # type: ignore[misc]
+    assert sums["hint"] <= asked
+    assert sums["queued"] > 0.1
+    assert len(waits) == probe.total("otel_ratelimit.wait.duration")
+
+
+def test_the_sdks_own_sleep_is_a_backoff(server: ThrottlingServer, probe: Probe, client: openai.OpenAI) -> None:
+    """After a server error; and in observe mode, where it sleeps as long as a throttle's Retry-After asks."""
+    server.script([Reply(status=500)])
+    call(client)
+    (wait,) = probe.spans("wait")
+    parts = [(wait.attributes or {})[f"otel_ratelimit.wait.{part}"] for part in PARTS]
+    assert parts[:3] == [0, 0, 0]
+    assert parts[3] > 0  # type: ignore[operator]
+    probe.clear()
+    server.script([throttle_reply(0.5, retry_after=True)])
+    with otel_ratelimit.use(Policy(mode="observe")):
+        call(client)
+    (wait,) = probe.spans("wait")
+    asked, buffer, queued, _ = ((wait.attributes or {})[f"otel_ratelimit.wait.{part}"] for part in PARTS)
+    assert 0 < asked <= 0.5  # type: ignore[operator]
+    assert buffer == queued == 0
+
+
+def test_a_note_tells_what_the_waiting_was_spent_on(
+    server: ThrottlingServer, probe: Probe, client: openai.OpenAI
+) -> None:
+    """The call waits once, and gives up at the next refusal."""
+    server.script([throttle_reply(0.5), throttle_reply(7200)])
+    with pytest.raises(openai.RateLimitError) as raised:
+        call(client)
+    (note,) = notes(raised.value)
+    assert re.search(r"s of waiting \(asked for by the server 0\.\d+ s, buffer 0\.0\d+ s", note), note
 
 
 def test_the_gauges_say_what_the_server_said(probe: Probe) -> None:
@@ -292,4 +352,4 @@ def test_a_hostile_body_is_no_trouble(
     headers = {"retry-after": "-1", "x-ratelimit-reset-tokens": "9" * 4000, "x-ratelimit-limit-tokens": "1e400"}
     server.script([Reply(status=429, body=body, headers=headers)])
     assert call(client).choices
-    assert probe.names() == {"rate_limited": 1, "throttle": 1, "wait": 1, "retry": 1}
+    assert probe.recoveries() == {"rate_limited": 1, "throttle": 1, "retry": 1}

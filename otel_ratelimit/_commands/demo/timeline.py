@@ -68,5 +68,6 @@ def _remark(span: ReadableSpan) -> str:
         )
         return f"{attributes.get('http.response.status_code')}, {attributes.get('otel_ratelimit.limit.kind')}, {asked}"
     if word == "wait":
-        return f"{attributes.get('otel_ratelimit.wait.reason')}"
+        server, queue = (attributes.get(f"otel_ratelimit.wait.{part}", 0) for part in ("hint", "queued"))
+        return f"{attributes.get('otel_ratelimit.wait.reason')}: server {server:.3f} s, queue {queue:.3f} s"
     return f"resend {attributes.get('http.request.resend_count')}"

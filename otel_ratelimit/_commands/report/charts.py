@@ -27,6 +27,14 @@ MOST_ROWS: Final = 400
 SHORTEST: Final = 0.005
 """Seconds. Shorter gaps are the time between two lines of code."""
 
+WAITED_FOR: Final = {
+    names.WAIT_HINT: "asked for by the server",
+    names.WAIT_BUFFER: "buffer",
+    names.WAIT_QUEUED: "in the queue",
+    names.WAIT_BACKOFF: "backoff",
+}
+"""The parts of a wait, as a reader calls them."""
+
 BOUNDS: Final = (0.0, *names.DURATION_BOUNDS, float("inf"))
 
 
@@ -171,7 +179,8 @@ def _remark(part: Part) -> str:
         asked = "no delay named" if delay is None else f"asked for {delay} s"
         return f"{attributes.get(names.STATUS_CODE)}, {attributes.get(names.LIMIT_KIND)}, {asked}"
     if part.kind == "wait":
-        return str(attributes.get(names.WAIT_REASON, ""))
+        told = [f"{what} {attributes[name]:.3f} s" for name, what in WAITED_FOR.items() if attributes.get(name)]
+        return ", ".join([str(attributes.get(names.WAIT_REASON, "")), *told])
     ended = attributes.get(names.STATUS_CODE, attributes.get(names.ERROR_TYPE, ""))
     return f"resend {attributes.get(names.RESEND_COUNT)}, {ended}"
 

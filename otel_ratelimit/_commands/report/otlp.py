@@ -60,6 +60,10 @@ class Call:
         """Seconds."""
         return sum(part.end - part.start for part in self.parts if part.kind == "wait")
 
+    def spent(self, on: str) -> float:
+        """Seconds of its waits that were spent on one thing: the name of one of their attributes."""
+        return sum(float(part.attributes.get(on) or 0.0) for part in self.parts if part.kind == "wait")
+
     @property
     def outcome(self) -> str:
         """``recovered``, ``gave_up``, ``not_retryable`` or ``cancelled``."""
@@ -159,7 +163,7 @@ def _sort(
     word = str(span["name"]).partition(" ")[0]
     trace = str(span["traceId"])
     if word == names.SPAN_CALL:
-        model = str(attributes.get(names.MODEL, ""))
+        model = str(attributes.get(names.MODEL_HERE) or attributes.get(names.MODEL, ""))
         calls[trace, str(span["spanId"])] = Call(str(span["name"]), model, start, end, attributes, trace)
     elif word in _KINDS:
         parts.append(((trace, str(span.get("parentSpanId"))), Part(_KINDS[word], start, end, attributes)))

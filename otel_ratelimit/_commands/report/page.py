@@ -93,6 +93,10 @@ def _figures(calls: Sequence[Call]) -> str:
         ("ended in an error", f"{outcomes['gave_up'] + outcomes['not_retryable']}"),
         ("waited in all", f"{sum(waited):.1f} s"),
         ("longest wait of a call", f"{max(waited):.1f} s"),
+        *(
+            (f"waited: {what}", f"{sum(call.spent(on) for call in calls):.1f} s")
+            for on, what in charts.WAITED_FOR.items()
+        ),
     )
     return "<dl>" + "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in rows) + "</dl>"
 
