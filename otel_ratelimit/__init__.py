@@ -13,6 +13,7 @@ from otel_ratelimit._settings import policy_from_environment
 from otel_ratelimit._version import __version__
 
 if TYPE_CHECKING:
+    from otel_ratelimit._drivers.aliases import alias
     from otel_ratelimit._drivers.errors import AdmissionTimeoutError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RateLimitInstrumentor",
     "Throttle",
     "__version__",
+    "alias",
     "instrument",
     "parse_stream_event",
     "parse_throttle",
@@ -33,9 +35,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # It derives from the SDK's base exception, and importing the SDK takes a second: only who asks for it pays.
+    # Both need the SDK, whose import takes a second: only who asks for them pays.
     if name == "AdmissionTimeoutError":
         from otel_ratelimit._drivers.errors import AdmissionTimeoutError  # noqa: PLC0415
 
         return AdmissionTimeoutError
+    if name == "alias":
+        from otel_ratelimit._drivers.aliases import alias  # noqa: PLC0415
+
+        return alias
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,10 +54,13 @@ def test_every_metric_is_documented_with_its_unit() -> None:
         for value in (getattr(instruments, name) for name in vars(instruments))
         if hasattr(value, "unit")
     }
-    documented = {literal(row[0]): row[1].split(", ")[1].strip("`") for row in rows("telemetry.md", "Metrics")}
-    gauges = {name for name in documented if name.endswith((".limit", ".remaining"))}
+    documented = {literal(row[0]): row[1].split("`")[1] for row in rows("telemetry.md", "Metrics")}
+    gauges = {name for name in documented if name.endswith((".limit", ".remaining", ".reset"))}
     assert made == {name: unit for name, unit in documented.items() if name not in gauges}
-    assert gauges == {names.TOKENS_LIMIT, names.TOKENS_REMAINING, names.REQUESTS_LIMIT, names.REQUESTS_REMAINING}
+    assert gauges == {
+        names.TOKENS_LIMIT, names.TOKENS_REMAINING, names.TOKENS_RESET,
+        names.REQUESTS_LIMIT, names.REQUESTS_REMAINING, names.REQUESTS_RESET,
+    }  # fmt: skip
     provider.shutdown()
 
 

@@ -46,13 +46,15 @@ CLOCK_SLACK: Final = 1.0
 
 
 class Gauge(NamedTuple):
-    """What a ledger holds, for telemetry: units of ``kind``; ``window`` in seconds, None if unknown."""
+    """What a ledger holds, for telemetry: units of ``kind``; ``window`` in seconds, None if unknown; ``reset``: seconds until it
+    is full again if nothing more is taken."""
 
     kind: str
     scope: str
     window: float | None
     limit: float
     remaining: float
+    reset: float
 
 
 class Admission:
@@ -308,7 +310,8 @@ class Admission:
         for entry in limits.book.entries:
             ledger = entry.ledger
             level = ledger.level(now, limits.spent[entry.unit], limits.gates.sent)
-            found.append(Gauge(ledger.kind, ledger.scope, ledger.window, ledger.limit, max(level, 0.0)))
+            reset = max(ledger.capacity - level, 0.0) / ledger.rate if ledger.rate > 0 else 0.0
+            found.append(Gauge(ledger.kind, ledger.scope, ledger.window, ledger.limit, max(level, 0.0), reset))
         return found
 
     @property

@@ -39,6 +39,15 @@ SAME_WINDOW: Final = 0.05
 """Share by which two readings of one window may differ."""
 
 
+def unit_of(window: float | None) -> str:
+    """The name of a window, for people: of one that has none the longest unit that fits into it ("second" for ten of them, as
+    ``Throttle.window`` has it), so that measured windows make no labels without end; ``unknown`` for one that is not known."""
+    if window is None:
+        return "unknown"
+    fits = [name for name, seconds in WINDOW_SECONDS.items() if seconds <= window * (1.0 + SAME_WINDOW)]
+    return fits[-1] if fits else "second"
+
+
 def differ(window: float | None, other: float | None) -> bool:
     """Whether two windows, one of which may have been measured, are known and not the same."""
     return window is not None and other is not None and abs(window - other) > SAME_WINDOW * other

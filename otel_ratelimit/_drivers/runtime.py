@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import identity, openai_sdk
+from otel_ratelimit._drivers.aliases import alias_of
 from otel_ratelimit._drivers.openai_sdk import NO_HEADERS
 from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
@@ -116,7 +117,7 @@ class Runtime:
         return known
 
     def _subject(self, client: Any, options: Any) -> SubjectAttributes:
-        subject = self._bounded(openai_sdk.subject_of(client, options))
+        subject = self._bounded(openai_sdk.subject_of(client, options))._replace(alias=alias_of(client))
         attributes = self._subjects.get(subject)
         if attributes is None:
             attributes = self._subjects.setdefault(subject, SubjectAttributes(subject))

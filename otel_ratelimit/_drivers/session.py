@@ -67,10 +67,7 @@ class Session:
     _degraded = False
     _wait_began = 0.0
     _sleep_began = 0.0
-    _hint_ends: float | None = (
-        None  # the server's delay, and with buffer or backoff the one that was decided: for telemetry
-    )
-    _delay_ends: float | None = None
+    _delay_ends: float | None = None  # the delay that was decided, not the queue's answer
     ended = False  # telemetry has the call's end
     listens = False  # has to do more with an answer than to keep it
     released = False  # nothing is left to give back: ``left`` need not be called
@@ -185,9 +182,7 @@ class Session:
         """The pump goes to sleep."""
         now = self._sleep_began
         cause = self._traced().last_throttle if sleep.reason != "admission" else self.place.cause
-        hint = None if self._hint_ends is None else self._hint_ends - now
-        delay = None if self._delay_ends is None else self._delay_ends - now
-        if self._traced().wait_began(sleep.reason, max(0.0, sleep.until - now), cause, hint=hint, delay=delay):
+        if self._traced().wait_began(sleep.reason, now, max(0.0, sleep.until - now), cause, self._delay_ends):
             self._wait_began = now
 
     @_guard.contained("wait", lambda _self, _wake: True)
@@ -226,8 +221,7 @@ class Session:
         outcome: CallOutcome = "not_retryable" if verdict.reason in ("quota", "request_too_large") else "gave_up"
         self._end(now, outcome, verdict.reason, error_type)
         if error is not None:
-            parts = self._trace.parts if self._trace is not None else None
-            openai_sdk.add_note(error, note(verdict, self._resends + 1, parts))
+            openai_sdk.add_note(error, note(verdict, self._resends + 1, self._traced().parts))
 
     @_guard.contained("left", lambda _self: None)
     def left(self) -> None:
@@ -282,9 +276,8 @@ class Session:
             self._failure = openai_sdk.failure_in_loop(error, response)
             self._attempt_ended(now, self._failure.status, self._failure.error_type)
         self._wait_began = self._sleep_began = now
-        observed = response is not None and response is self._observed
-        hint = self._hint_ends - now if observed and self._hint_ends is not None else None
-        self._traced().wait_began("backoff", None, self._traced().last_throttle if observed else None, hint=hint)
+        cause = self._traced().last_throttle if response is not None and response is self._observed else None
+        self._traced().wait_began("backoff", now, None, cause)
 
     @_guard.contained("backoff", lambda _self, _options: None)
     def backoff_ended(self, options: Any) -> None:
@@ -359,9 +352,8 @@ class Session:
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None
-        self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began)
+        self._traced().throttled(throttle, failure.status, failure.error_type, now - self._attempt_began, now)
         self._observed = failure.response
-        self._hint_ends = None if throttle.delay is None else now + throttle.delay
         errors.remember(self, throttle, failure, now)
 
     def _sdk_would_retry(self, failure: Failure) -> bool:

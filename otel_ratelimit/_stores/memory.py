@@ -22,6 +22,7 @@ from otel_ratelimit._core.events import Admitted, NotBefore
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import IN_FLIGHT, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._core.windows import unit_of
 
 if TYPE_CHECKING:
     from otel_ratelimit._core.hints.limits import LimitReading
@@ -106,17 +107,21 @@ class MemoryStore:
     def close(self) -> None:
         """The hooks are gone; what is still under way goes on."""
 
-    def levels(self) -> Iterable[tuple[Any, str, float, float]]:
-        """Label, kind, limit and what remains of it, for each limit that is known: of several of one kind, the tightest."""
+    def levels(self) -> Iterable[tuple[Any, str, str, float, float, float]]:
+        """Label, kind, window, limit, what remains of it, and seconds until it is full, for each limit that is known: of several
+        of one kind and window (a project's beside an organisation's) the tightest."""
         with self._lock:
             now = self._now
             found = [(line.label, line.admission.gauges(now)) for line in self._lines.values()]
         for label, gauges in found:
-            for kind in ("tokens", "requests"):
-                of_kind = [gauge for gauge in gauges if gauge.kind == kind]
-                if of_kind:
-                    tightest = min(of_kind, key=lambda gauge: gauge.remaining / gauge.limit)
-                    yield label, kind, tightest.limit, tightest.remaining
+            tightest: dict[tuple[str, str], Gauge] = {}
+            for gauge in gauges:
+                key = (gauge.kind, unit_of(gauge.window))
+                known = tightest.get(key)
+                if known is None or gauge.remaining / gauge.limit < known.remaining / known.limit:
+                    tightest[key] = gauge
+            for (kind, window), gauge in tightest.items():
+                yield label, kind, window, gauge.limit, gauge.remaining, gauge.reset
 
     def gauges(self, line: Line, now: float) -> list[Gauge]:
         """What is known of the limits of one account."""

@@ -45,6 +45,8 @@ class Subject(NamedTuple):
     provider: str
     address: str
     port: int | None
+    alias: str | None = None
+    """What the program calls the key or project (``otel_ratelimit.alias``); None for nothing."""
 
     def attributes(self) -> Attributes:
         """The attributes that every metric point of the call carries."""
@@ -53,6 +55,8 @@ class Subject(NamedTuple):
             attributes[names.MODEL] = self.model
         if self.port is not None:
             attributes[names.SERVER_PORT] = self.port
+        if self.alias is not None:
+            attributes[names.ALIAS] = self.alias
         return attributes
 
 
@@ -70,6 +74,8 @@ class SubjectAttributes:
             self.part[names.SERVER_PORT] = subject.port
         if subject.model is not None:
             self.part[names.MODEL_HERE] = subject.model
+        if subject.alias is not None:
+            self.part[names.ALIAS] = subject.alias
         self.span: Final[Attributes] = {**self.base, **self.part, names.PROVIDER: subject.provider}
         self._attempts: dict[tuple[int | None, str | None], Attributes] = {}
         self._calls: dict[str | None, Attributes] = {}
@@ -95,8 +101,18 @@ class SubjectAttributes:
         return attributes
 
 
-Level = tuple[SubjectAttributes, str, float, float]
-"""Of a limit: whose it is, its kind, its size, and what remains of it."""
+Level = tuple[SubjectAttributes, str, str, float, float, float]
+"""Of a limit: whose it is, its kind, its window, its size, what remains of it, and seconds until it is full again."""
+
+
+def tightest(levels: Iterable[Level]) -> list[tuple[SubjectAttributes, str, float, float]]:
+    """For those who show one limit of each kind: whose it is, its kind, size and what remains, of the window with the least."""
+    found: dict[tuple[int, str], tuple[SubjectAttributes, str, float, float]] = {}
+    for subject, kind, _, limit, remaining, _ in levels:
+        known = found.get((id(subject), kind))
+        if known is None or remaining * known[2] < known[3] * limit:
+            found[id(subject), kind] = (subject, kind, limit, remaining)
+    return list(found.values())
 
 
 class Instruments:
@@ -157,13 +173,27 @@ class Instruments:
         self.store_errors: Final = meter.create_counter(
             names.STORE_ERRORS, names.UNIT_ERROR, "Exchanges with the shared store that failed."
         )
-        for name, unit, kind, field, what in (
-            (names.TOKENS_LIMIT, names.UNIT_TOKEN, "tokens", "limit", "Tokens that the limit allows in its window."),
-            (names.TOKENS_REMAINING, names.UNIT_TOKEN, "tokens", "remaining", "Tokens left, as last known."),
-            (names.REQUESTS_LIMIT, names.UNIT_REQUEST, "requests", "limit", "Requests the limit allows in its window."),
-            (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", "remaining", "Requests left, as last known."),
+        for name, unit, kind, place, what in (
+            (names.TOKENS_LIMIT, names.UNIT_TOKEN, "tokens", _LIMIT, "Tokens that the limit allows in its window."),
+            (names.TOKENS_REMAINING, names.UNIT_TOKEN, "tokens", _REMAINING, "Tokens left, as last known."),
+            (
+                names.TOKENS_RESET,
+                names.UNIT_SECONDS,
+                "tokens",
+                _RESET,
+                "Time until no token is in use, if none is taken.",
+            ),
+            (names.REQUESTS_LIMIT, names.UNIT_REQUEST, "requests", _LIMIT, "Requests the limit allows in its window."),
+            (names.REQUESTS_REMAINING, names.UNIT_REQUEST, "requests", _REMAINING, "Requests left, as last known."),
+            (
+                names.REQUESTS_RESET,
+                names.UNIT_SECONDS,
+                "requests",
+                _RESET,
+                "Time until no request is in use, if none is sent.",
+            ),
         ):
-            observe = _observer(levels, kind, field)
+            observe = _observer(levels, kind, place)
             callbacks = [self._at_collection, observe] if name == names.TOKENS_LIMIT else [observe]
             meter.create_observable_gauge(name, callbacks, unit, what)
 
@@ -217,16 +247,28 @@ def throttle_attributes(subject: SubjectAttributes, kind: str, source: str | Non
     }
 
 
+_LIMIT: Final = 3
+_REMAINING: Final = 4
+_RESET: Final = 5
+"""Places in a ``Level``."""
+
+
 def _observer(
-    levels: Callable[[], Iterable[Level]], kind: str, field: str
+    levels: Callable[[], Iterable[Level]], kind: str, place: int
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        lowest: dict[int, tuple[float, SubjectAttributes]] = {}
-        for subject, of_kind, limit, remaining in levels():
-            value = limit if field == "limit" else remaining
+        lowest: dict[tuple[int, str], Level] = {}
+        for level in levels():
+            subject, of_kind, window, limit, remaining, _ = level
+            if of_kind != kind:
+                continue
             # Two accounts under one name (two keys for one model): the one with less is the one that will be throttled.
-            if of_kind == kind and (id(subject) not in lowest or value < lowest[id(subject)][0]):
-                lowest[id(subject)] = (value, subject)
-        return [Observation(value, subject.base) for value, subject in lowest.values()]
+            known = lowest.get((id(subject), window))
+            if known is None or remaining * known[_LIMIT] < known[_REMAINING] * limit:
+                lowest[id(subject), window] = level
+        return [
+            Observation(level[place], {**level[0].base, names.LIMIT_WINDOW: level[2]})  # type: ignore[arg-type]
+            for level in lowest.values()
+        ]
 
     return observe

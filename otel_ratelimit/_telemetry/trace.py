@@ -64,6 +64,7 @@ class CallTrace:
 
     __slots__ = (
         "_foreseen",
+        "_hint_ends",
         "_instruments",
         "_open_wait",
         "_retry",
@@ -105,15 +106,17 @@ class CallTrace:
         self._token: Token[Context] | None = None
         self._waited = 0.0
         self._foreseen = 0.0
+        self._hint_ends: float | None = None
         self.parts = WaitParts()
         self.throttles = 0
         self.retries = 0
         self.finished = False
         self.last_throttle: SpanContext | None = None
 
-    def throttled(self, throttle: Throttle, status: int, error_type: str, age: float) -> None:
-        """A response asked to slow down; its request was sent ``age`` seconds ago."""
+    def throttled(self, throttle: Throttle, status: int, error_type: str, age: float, now: float) -> None:
+        """A response asked to slow down; its request was sent ``age`` seconds ago. ``now`` is of the clock of ``wait_began``."""
         self.throttles += 1
+        self._hint_ends = None if throttle.delay is None else now + throttle.delay
         attributes: Attributes = {
             **self._subject.part,
             names.THROTTLED: True,
@@ -147,19 +150,19 @@ class CallTrace:
     def wait_began(
         self,
         reason: WaitReason,
+        now: float,
         planned: float | None,
         cause: SpanContext | None,
-        *,
-        hint: float | None = None,
-        delay: float | None = None,
+        delay_ends: float | None = None,
     ) -> bool:
         """The call waits.
 
         Args:
             reason: why.
+            now: the present, on the caller's clock.
             planned: seconds that it means to take; None where only the SDK knows.
-            cause: the throttle that made it necessary.
-            hint, delay: what is left of the server's delay, and of the one decided (see ``split_wait``).
+            cause: the throttle that made it necessary; None for none.
+            delay_ends: when the delay that was decided is over, server's time and buffer or backoff; None for none.
 
         Returns False where it waits already: its turn has moved, and the wait goes on.
         """
@@ -169,6 +172,8 @@ class CallTrace:
         if planned is not None:
             attributes[names.WAIT_PLANNED] = planned
         links = [Link(cause)] if cause is not None and cause.is_valid else []
+        hint = self._hint_ends - now if cause is not None and self._hint_ends is not None else None
+        delay = delay_ends - now if delay_ends is not None else None
         self._open_wait = _OpenWait(self._start(names.SPAN_WAIT, attributes, links=links), reason, hint, delay)
         _counted(self._instruments.waiting, 1, self._subject.base, None)
         if planned is not None:

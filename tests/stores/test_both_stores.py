@@ -167,9 +167,10 @@ def test_unpaced_calls_wait_for_nobody(store: MemoryStore, account: Account) -> 
 def test_levels_are_told_to_the_gauges(store: MemoryStore, account: Account) -> None:
     """By label and kind."""
     know(store, account, 30_000.0)
-    ((label, kind, limit, remaining),) = store.levels()
-    assert (label, kind, limit) == ("gpt-4o", "tokens", 60 * RATE)
+    ((label, kind, window, limit, remaining, reset),) = store.levels()
+    assert (label, kind, window, limit) == ("gpt-4o", "tokens", "minute", 60 * RATE)
     assert 29_000.0 <= remaining <= 60 * RATE
+    assert reset == pytest.approx((60 * RATE - remaining) / RATE)
 
 
 def test_many_threads(store: MemoryStore, account: Account) -> None:

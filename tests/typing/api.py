@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+import openai
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -15,6 +16,7 @@ from otel_ratelimit import (
     Policy,
     RateLimitInstrumentor,
     Throttle,
+    alias,
     instrument,
     parse_stream_event,
     parse_throttle,
@@ -42,6 +44,12 @@ def installing(tracers: TracerProvider, meters: MeterProvider) -> None:
     RateLimitInstrumentor().uninstrument()
     version: str = otel_ratelimit.__version__
     assert version
+
+
+def names(client: openai.OpenAI, other: openai.AsyncOpenAI) -> None:
+    """Names for keys."""
+    alias(client, "web")
+    alias(other, "batch")
 
 
 def blocks() -> None:

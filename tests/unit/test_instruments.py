@@ -15,7 +15,8 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from otel_ratelimit._telemetry.instruments import KEPT, Instruments, Subject, SubjectAttributes
+from otel_ratelimit._core.windows import unit_of
+from otel_ratelimit._telemetry.instruments import KEPT, Instruments, Subject, SubjectAttributes, tightest
 from tests.telemetry_probe import Probe
 
 SUBJECT = SubjectAttributes(Subject("chat", "gpt-4o", "openai", "127.0.0.1", 80))
@@ -122,3 +123,38 @@ def test_threads_record_each_once(instruments: Counted, probe: Probe) -> None:
     for worker in workers:
         worker.join()
     assert probe.total("otel_ratelimit.call.duration") == each * threads
+
+
+def gauge(probe: Probe, name: str) -> dict[tuple[str, str], float]:
+    """What a gauge says, by model and window."""
+    return {
+        (point.attributes["gen_ai.request.model"], point.attributes["otel_ratelimit.limit.window"]): point.value
+        for point in probe.points(name)
+    }
+
+
+def test_gauges_by_window(probe: Probe) -> None:
+    """A minute and a day are two points; of two accounts under one name the one that has the smaller share left, whole."""
+    levels = [
+        (SUBJECT, "tokens", "minute", 1000.0, 900.0, 6.0),
+        (SUBJECT, "tokens", "minute", 500.0, 400.0, 12.0),  # another key: less of it is left, as a share too
+        (SUBJECT, "tokens", "day", 10_000.0, 2500.0, 64_800.0),
+        (SUBJECT, "requests", "day", 50.0, 50.0, 0.0),
+    ]
+    Instruments(None, probe.meter_provider, lambda: levels)
+    model = SUBJECT.base["gen_ai.request.model"]
+    assert gauge(probe, "otel_ratelimit.tokens.limit") == {(model, "minute"): 500.0, (model, "day"): 10_000.0}
+    assert gauge(probe, "otel_ratelimit.tokens.remaining") == {(model, "minute"): 400.0, (model, "day"): 2500.0}
+    assert gauge(probe, "otel_ratelimit.tokens.reset") == {(model, "minute"): 12.0, (model, "day"): 64_800.0}
+    assert gauge(probe, "otel_ratelimit.requests.remaining") == {(model, "day"): 50.0}
+    assert [level[1:] for level in tightest(levels)] == [("tokens", 10_000.0, 2500.0), ("requests", 50.0, 50.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "name"),
+    [(None, "unknown"), (0.5, "second"), (1.0, "second"), (10.0, "second"), (58.0, "minute"), (60.0, "minute"),
+     (3599.0, "hour"), (86_400.0, "day"), (7 * 86_400.0, "day"), (2_592_000.0, "month")],
+)  # fmt: skip
+def test_windows_have_few_names(seconds: float | None, name: str) -> None:
+    """However they were measured: each makes a series."""
+    assert unit_of(seconds) == name

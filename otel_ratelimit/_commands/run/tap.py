@@ -20,7 +20,7 @@ from typing import Any, Final
 from otel_ratelimit import _guard
 from otel_ratelimit._commands.run.figures import Figures
 from otel_ratelimit._telemetry import names
-from otel_ratelimit._telemetry.instruments import Instruments
+from otel_ratelimit._telemetry.instruments import Instruments, tightest
 
 PERIOD: Final = 0.1
 """Seconds between two looks at whether there is news."""
@@ -82,7 +82,7 @@ class Tap:
 
     def _write(self) -> None:
         with contextlib.suppress(Exception), self._writing:
-            levels = [] if self._instruments is None else list(self._instruments.levels())
+            levels = [] if self._instruments is None else tightest(self._instruments.levels())
             with self._lock:
                 for subject, kind, limit, remaining in levels:
                     self._news |= self._figures.level(subject.base.get(names.MODEL), kind, limit, remaining)
