@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -18,6 +19,8 @@ from opentelemetry import metrics, trace
 
 Signal = Literal["traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
+
+_HTTP_ENDPOINT: Final = re.compile(r":4318(?:/|\Z)|/v1/(?:traces|metrics)/?\Z")
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -100,15 +103,28 @@ def exporter_names(sdk: Any, signal: Signal) -> list[str]:
     """The exporters that the environment names; OTLP where it names only an endpoint.
 
     Without a protocol the SDK takes OTLP to mean gRPC; where only the HTTP exporter is installed (our extra installs that
-    one, and the specification prefers it) HTTP is what was meant.
+    one, and the specification prefers it) HTTP is what was meant, and where both are, by an endpoint that is HTTP's.
     """
     named: list[str] = list(sdk._get_exporter_names(signal)) or [sdk._get_exporter_entry_point("otlp", signal)]
-    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL"
-    )
-    if not protocol and not installed("opentelemetry.exporter.otlp.proto.grpc"):
+    if protocol_of(signal, os.environ) != "grpc":
         named = ["otlp_proto_http" if name == "otlp_proto_grpc" else name for name in named]
     return named
+
+
+def protocol_of(signal: Signal, environment: Mapping[str, str]) -> str:
+    """``OTEL_EXPORTER_OTLP_PROTOCOL``, or that of the signal; where neither is set what the endpoint and the exporters that are
+    installed say: port 4318 and the paths ``/v1/...`` are those of OTLP over HTTP."""
+    its_own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    said = (
+        environment.get(f"{its_own}_PROTOCOL", "").strip() or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
+    )
+    if said:
+        return said
+    if not installed("opentelemetry.exporter.otlp.proto.grpc"):
+        return "http/protobuf"
+    endpoint = environment.get(f"{its_own}_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    is_http = _HTTP_ENDPOINT.search(endpoint.strip()) and installed("opentelemetry.exporter.otlp.proto.http")
+    return "http/protobuf" if is_http else "grpc"
 
 
 def installed(module: str) -> bool:

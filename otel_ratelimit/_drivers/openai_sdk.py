@@ -18,6 +18,7 @@ from openai._types import NotGiven
 from otel_ratelimit._core.events import FailureReason
 from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._drivers.providers import provider_of
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
 
@@ -286,9 +287,7 @@ def subject_of(client: Any, options: Any) -> Subject:
     return Subject(
         operation=operation_of(options.url),
         model=model_of(options),
-        provider="azure.ai.openai"
-        if "azure" in type(client).__name__.lower() or host.endswith(".azure.com")
-        else "openai",
+        provider=provider_of(host, "azure" in type(client).__name__.lower()),
         address=host,
         port=port,
     )

@@ -50,7 +50,11 @@ class Subject(NamedTuple):
 
     def attributes(self) -> Attributes:
         """The attributes that every metric point of the call carries."""
-        attributes: Attributes = {names.OPERATION: self.operation, names.SERVER_ADDRESS: self.address}
+        attributes: Attributes = {
+            names.OPERATION: self.operation,
+            names.PROVIDER: self.provider,
+            names.SERVER_ADDRESS: self.address,
+        }
         if self.model is not None:
             attributes[names.MODEL] = self.model
         if self.port is not None:
@@ -76,7 +80,7 @@ class SubjectAttributes:
             self.part[names.MODEL_HERE] = subject.model
         if subject.alias is not None:
             self.part[names.ALIAS] = subject.alias
-        self.span: Final[Attributes] = {**self.base, **self.part, names.PROVIDER: subject.provider}
+        self.span: Final[Attributes] = {**self.base, **self.part}
         self._attempts: dict[tuple[int | None, str | None], Attributes] = {}
         self._calls: dict[str | None, Attributes] = {}
         self.served: Final = self.attempt(200, None)
@@ -133,8 +137,8 @@ class Instruments:
         self.levels: Final = levels
         self.keep = KEPT
         self._kept: deque[tuple[SubjectAttributes, int | None, float, Context]] = deque()
-        self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider)
-        meter = metrics.get_meter(names.SCOPE, __version__, meter_provider)
+        self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider, names.SCHEMA_URL)
+        meter = metrics.get_meter(names.SCOPE, __version__, meter_provider, names.SCHEMA_URL)
         self.throttles: Final = meter.create_counter(
             names.THROTTLES, names.UNIT_THROTTLE, "Responses by which the server asked to slow down."
         )

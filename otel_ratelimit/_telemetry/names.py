@@ -8,6 +8,8 @@ Literals, because the ``gen_ai.*`` constants of ``opentelemetry.semconv`` are de
 from typing import Final
 
 SCOPE: Final = "otel_ratelimit"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+"""The conventions that the borrowed names are of: the first with ``gen_ai.provider.name``."""
 
 # --- spans (all INTERNAL); the part behind the word is "{operation} {model}" or "{model}" ---------------------------
 SPAN_CALL: Final = "rate_limited"

@@ -80,6 +80,12 @@ def test_every_attribute_of_every_span(server: ThrottlingServer, probe: Probe, c
     assert {span.instrumentation_scope.name for span in probe.spans() if span.instrumentation_scope} == {
         "otel_ratelimit"
     }
+    assert {span.instrumentation_scope.schema_url for span in probe.spans() if span.instrumentation_scope} == {
+        "https://opentelemetry.io/schemas/1.37.0"
+    }
+    assert {point.attributes["gen_ai.provider.name"] for point in probe.points("otel_ratelimit.throttles")} == {
+        "openai"
+    }
     attributes = dict(root.attributes or {})
     waited = attributes.pop("otel_ratelimit.wait.total")
     assert isinstance(waited, float)

@@ -54,9 +54,12 @@ def demo(file: Path) -> int:
         console.print("\none throttled call:")
         for line in timeline.draw(call, spans):
             console.print(Text(line), soft_wrap=True)
-    if recorder.exports:
+    failures = recorder.failures()
+    for line in failures:
+        console.print(f"\n{line}", soft_wrap=True)
+    if recorder.exports and not failures:
         console.print("\ntraces and metrics went to OTEL_EXPORTER_OTLP_ENDPOINT")
-    else:
+    elif not recorder.exports:
         write_traces(spans, file)
         console.print(f"\ntraces: {file} (Jaeger: Search, Upload, JSON File)", soft_wrap=True)
     return 0 if helped.failed == 0 else 1

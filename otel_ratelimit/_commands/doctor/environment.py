@@ -152,11 +152,7 @@ def _endpoint(name: str, environment: Mapping[str, str]) -> Iterator[Check]:
 
 def _protocol(name: str, environment: Mapping[str, str]) -> str:
     """The protocol of an endpoint, as ``_setup`` chooses it: HTTP unless told otherwise, or unless only gRPC is there."""
-    own = environment.get(name.replace("_ENDPOINT", "_PROTOCOL"), "").strip() if name != ENDPOINT else ""
-    said = own or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
-    if said:
-        return said
-    return "grpc" if _setup.installed("opentelemetry.exporter.otlp.proto.grpc") else "http/protobuf"
+    return _setup.protocol_of("metrics" if "METRICS" in name else "traces", environment)
 
 
 def _openai(environment: Mapping[str, str]) -> Iterator[Check]:

@@ -9,6 +9,9 @@ from typing import Any, Final
 DIRECTORY: Final = "OTEL_RATELIMIT_RUN_DIRECTORY"
 """The variable by which the parent tells its children where they leave their figures. Internal, no setting."""
 
+UNSENT: Final = ".unsent"
+"""How the file's name ends in which a process says what of its telemetry could not be exported."""
+
 
 def pre_instrument() -> None:
     """Entry point ``opentelemetry_pre_instrument``: ``opentelemetry-instrument`` hides our ``sitecustomize`` behind its own,

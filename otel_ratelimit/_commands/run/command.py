@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from otel_ratelimit._commands.exports import lines_of
 from otel_ratelimit._commands.output import Line, complain, show
 from otel_ratelimit._commands.run import child, process, summary
 from otel_ratelimit._commands.run.figures import Figures
@@ -67,7 +68,7 @@ def _run(options: argparse.Namespace, program: list[str], directory: Path) -> in
             with contextlib.suppress(OSError):
                 line.close()
         seconds = time.monotonic() - began
-        told = _last_words(directory, seconds)
+        told = [*_last_words(directory, seconds), *_unsent(directory)]
         if server is not None:
             told.append(Line(_served(server.counts)))
         with contextlib.suppress(OSError):
@@ -153,6 +154,15 @@ def _last_words(directory: Path, seconds: float) -> list[Line]:
             "warning",
         )
     ]
+
+
+def _unsent(directory: Path) -> list[Line]:
+    """What could not be exported, of all processes."""
+    found: dict[str, str] = {}
+    for path in directory.glob(f"*{child.UNSENT}"):
+        with contextlib.suppress(OSError, ValueError):
+            found.update(json.loads(path.read_text("utf-8")))
+    return [Line(f"  {line}", "warning") for line in lines_of(found, os.environ)]
 
 
 def _write_traces(directory: Path, target: Path) -> None:

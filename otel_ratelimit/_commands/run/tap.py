@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_ratelimit import _guard
+from otel_ratelimit._commands.exports import ExportFailures
+from otel_ratelimit._commands.run.child import UNSENT
 from otel_ratelimit._commands.run.figures import Figures
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, tightest
@@ -37,6 +39,7 @@ class Tap:
         self._instruments: Instruments | None = None
         self._thread: threading.Thread | None
         self._spans = _spans(directory)
+        self._failures = ExportFailures(self._export_failed).watch()
         self._reset()
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(after_in_child=self._reset)
@@ -71,6 +74,12 @@ class Tap:
         self._thread = None
         if self._spans is not None:
             self._spans.reset()
+
+    @_guard.contained("run", lambda _self: None)
+    def _export_failed(self) -> None:
+        """Telemetry of the program did not arrive: the parent shall say so. Once a reason, as a rule, so written at once."""
+        with open(os.path.join(self._directory, f"{os.getpid()}{UNSENT}"), "w", encoding="utf-8") as file:
+            json.dump(self._failures.found, file)
 
     def _in_worker(self) -> None:
         multiprocessing.util.Finalize(self, self._write, exitpriority=0)
