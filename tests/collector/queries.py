@@ -17,7 +17,8 @@ _WORDS = frozenset(
     re.findall(
         r"\w+",
         "sum min max avg count group by on ignoring without offset unless and or bool rate increase absent"
-        " predict_linear histogram_quantile",
+        " predict_linear histogram_quantile last_over_time min_over_time max_over_time sum_over_time count_over_time"
+        " clamp_max clamp_min group group_left vector scalar label_replace count",
     )
 )
 """Of PromQL."""

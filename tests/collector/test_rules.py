@@ -78,6 +78,32 @@ def test_the_rule_tests_can_fail(guard: str, tmp_path: Path) -> None:
         promtool("test", "rules", str(file))
 
 
+@needs_promtool
+@pytest.mark.parametrize(
+    ("rule", "instead"),
+    [
+        # What was there an hour ago is not looked for: the gap that a restarted Collector leaves is taken for a birth.
+        (re.compile(r"last_over_time\((\w+)\[1h\] offset 5m\)"), r"\1 offset 5m"),
+        # Births count at any time.
+        (re.compile(r"group\(up.*?== 1\) == 1\)", re.DOTALL), "vector(1)"),
+        # Births do not count.
+        (re.compile(r"and on \(\) otel_ratelimit:births"), "and on () otel_ratelimit:nothing"),
+    ],
+    ids=["gaps", "starts", "births"],
+)
+def test_the_rule_tests_know_births_from_gaps(rule: re.Pattern[str], instead: str, tmp_path: Path) -> None:
+    """Each part of how births are counted is needed by a test."""
+    text, count = rule.subn(instead, (PROMETHEUS / "rules" / "recording.yaml").read_text())
+    assert count
+    (tmp_path / "recording.yaml").write_text(text)
+    document = rule_tests()
+    document["rule_files"] = [str(tmp_path / "recording.yaml"), str(PROMETHEUS / "rules" / "alerts.yaml")]
+    file = tmp_path / "alerts.yaml"
+    file.write_text(yaml.safe_dump(document))
+    with pytest.raises(AssertionError):
+        promtool("test", "rules", str(file))
+
+
 def test_every_alert_is_tested() -> None:
     """Once silent, once firing."""
     checks = [check for test in rule_tests()["tests"] for check in test.get("alert_rule_test", ())]
@@ -138,8 +164,10 @@ def test_the_page_on_give_ups_knows_every_reason_that_it_is_about() -> None:
 
     from otel_ratelimit._core import events
 
-    (alert,) = (alert for alert in queries.alerts() if alert["alert"] == "OpenAIRateLimitGiveUps")
-    left_out = set(re.findall(r'reason!~"([^"]*)"', alert["expr"])[0].split("|"))
+    (rule,) = (
+        rule for rule in queries.recording_rules() if rule["record"] == "model:otel_ratelimit_give_ups:increase5m"
+    )
+    left_out = set(re.findall(r'reason!~"([^"]*)"', rule["expr"])[0].split("|"))
     page = (RUNBOOKS / "OpenAIRateLimitGiveUps.md").read_text()
     assert not [reason for reason in set(get_args(events.GiveUpReason)) - left_out if f"`{reason}`" not in page]
 
@@ -156,10 +184,11 @@ def emitted() -> set[str]:
     provider = MeterProvider()
     instruments = Instruments(None, provider, lambda: ())
     found = {names.TOKENS_LIMIT, names.TOKENS_REMAINING, names.REQUESTS_LIMIT, names.REQUESTS_REMAINING}
+    found |= {f"{names.TOKENS_RESET}.seconds", f"{names.REQUESTS_RESET}.seconds"}
     for attribute in vars(instruments):
         instrument = getattr(instruments, attribute)
         if isinstance(instrument, Counter):
-            found.add(f"{instrument.name}.total")
+            found.add(f"{instrument.name}.{'seconds.' if instrument.unit == 's' else ''}total")
         elif isinstance(instrument, Histogram):
             assert instrument.unit == "s"
             found.update(f"{instrument.name}.seconds.{part}" for part in ("bucket", "sum", "count"))
