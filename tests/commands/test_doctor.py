@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_ratelimit import __version__
-from otel_ratelimit._commands.doctor import environment, store, versions
+from otel_ratelimit._commands.doctor import checkup, environment, exporter, hooks, store, versions
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 from tests.commands.conftest import Command
 
@@ -119,8 +121,8 @@ def test_nobody_listens(command: Command) -> None:
     )
     assert done.returncode == 1
     assert "nothing listens there" in done.stdout
-    assert "127.0.0.1:9/v1/traces" in done.stdout
-    assert "redis://***@127.0.0.1:9/0 does not answer" in done.stdout
+    assert "http://***@127.0.0.1:9" in done.stdout
+    assert "redis://***@127.0.0.1:9 does not answer" in done.stdout
     assert "secret" not in done.stdout + done.stderr
 
 
@@ -227,11 +229,84 @@ def test_an_unsupported_version_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://user:pass@host:6379/0?ssl_password=x", "redis://***@host:6379/0"),
+        ("redis://user:pass@host:6379/0?ssl_password=x", "redis://***@host:6379"),
+        ("rediss+sentinel://user:pass@a:1,b:2/service", "rediss+sentinel://***@a:1,b:2"),
         ("http://host:4318", "http://host:4318"),
-        ("http://[::1", "(no URL)"),
+        ("https://[::1]:4318/path", "https://[::1]:4318"),
+        ("memory://", "memory://"),
+        ("http://[::1", "(set)"),
+        ("redis://user:pa/ss@host", "(set)"),
+        ("redis://:pa#ss@host", "(set)"),
+        ("redis://:pa?ss@host", "(set)"),
+        ("user:pass@host:6379", "(set)"),
+        ("redis://user%3Apass%40host", "(set)"),
+        ("password://host", "(set)"),
+        ("redis://user:pass@host:port", "(set)"),
+        ("unix://user:pass@/socket", "(set)"),
+        ("", "(set)"),
     ],
 )
 def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
-    """User, password and query stay out."""
+    """Scheme, hosts and ports, or nothing of them."""
     assert without_secret(url) == shown
+
+
+MARK = "zxq9"
+"""In every secret below. No name of an exporter has a digit, so it can be told from one."""
+
+HOLDERS = (
+    "OTEL_RATELIMIT_STORE", "OTEL_RATELIMIT_MODE", "OTEL_RATELIMIT_MAX_WAIT", "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_EXPORTER", "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("scheme", ["http", "redis"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        f"user:{MARK}@127.0.0.1:1/0", f"user:{MARK}/ss@127.0.0.1:1", f":{MARK}#x@127.0.0.1:1", f"user:{MARK}?a@127.0.0.1:1",
+        f"127.0.0.1:1/0?password={MARK}", f"{MARK}%40127.0.0.1:1", f"u:p@127.0.0.1:1/{MARK}", f"user:{MARK}@127.0.0.1:port",
+        f"user:{MARK}@[::1", f"user:1/{MARK}@h", None,
+    ],
+)  # fmt: skip
+def test_no_secret_from_urls_that_do_not_parse(
+    holder: str, scheme: str, rest: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a URL with a password (or the password alone) was put by mistake, no finding quotes it."""
+    value = MARK if rest is None else f"{scheme}://{rest}"
+    for name in HOLDERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(holder, value)
+    for area in (environment, store, exporter):
+        for check in area.check(os.environ):
+            assert MARK not in check.text + check.advice
+
+
+def test_what_an_exporter_says_of_its_failure_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of exceptions quote URLs and headers; the type is enough, with the hint where a word is known."""
+
+    class Broken(SpanExporter):
+        def __init__(self) -> None:
+            raise RuntimeError(f"cannot use https://user:{MARK}@host (401)")
+
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "broken")
+    monkeypatch.setattr("opentelemetry.sdk._configuration._import_exporters", lambda *_: ({"broken": Broken}, {}, {}))
+    (check,) = exporter.check(os.environ)
+    assert check.status == "failure"
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in check.advice
+    assert MARK not in check.text + check.advice
+
+
+def test_a_check_that_fails_tells_its_type_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the text, which may quote what it failed at."""
+
+    def broken(_environment: object) -> list[Check]:
+        raise ValueError(f"invalid literal: {MARK}")
+
+    monkeypatch.setattr(environment, "check", broken)
+    for area in (versions, hooks, exporter, store):
+        monkeypatch.setattr(area, "check", lambda *_: [])
+    (found,) = (check for check in checkup.checkup() if check.text.startswith("the check itself failed"))
+    assert found.text == "the check itself failed: ValueError"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from otel_ratelimit._commands.output import Line, Style
+from otel_ratelimit._core.policy import MEMORY
 
 Status = Literal["ok", "note", "warning", "failure"]
 
@@ -16,6 +18,17 @@ _MARKS: Final[dict[Status, tuple[str, Style]]] = {
     "warning": ("WARN", "warning"),
     "failure": ("FAIL", "bad"),
 }
+
+
+HIDDEN: Final = "(set)"
+"""What is shown of a value of which it is not certain that it holds no secret."""
+
+_SCHEMES: Final = frozenset(
+    {"http", "https", "grpc", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+)
+_HOST: Final = r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?"
+_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
+_NAME: Final = re.compile(r"[a-z][a-z_./]{0,29}")
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,30 @@ class Check:
 
 
 def without_secret(url: str) -> str:
-    """A URL as it may be shown: no user, no password, no query."""
+    """A URL as it may be shown: scheme, hosts and ports; ``(set)`` where it cannot be told for certain what they are.
+
+    A password with a ``/``, ``?`` or ``#`` that was not quoted ends what counts as the host too early, so an ``@`` behind that
+    hides all of it; the path is left out, since some services want a token there.
+    """
+    if url == MEMORY:
+        return url
     try:
         parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, ("***@" if "@" in parts.netloc else "") + host, parts.path, "", ""))
     except ValueError:
-        return "(no URL)"
+        return HIDDEN
+    _, at, hosts = parts.netloc.rpartition("@")
+    elsewhere = f"{parts.path}{parts.query}{parts.fragment}"
+    if parts.scheme not in _SCHEMES or "@" in elsewhere or not _HOSTS.fullmatch(hosts):
+        return HIDDEN
+    return f"{parts.scheme}://{'***@' if at else ''}{hosts}"
+
+
+def as_name(text: str) -> str:
+    """The name of an exporter or a protocol as it may be shown: as long as it looks like one."""
+    return text if _NAME.fullmatch(text) else HIDDEN
+
+
+def fault(error: BaseException) -> str:
+    """An exception as it may be shown: its type; its text may quote what it failed at."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return f"{type(error).__name__}: {as_name(missing)}" if missing else type(error).__name__

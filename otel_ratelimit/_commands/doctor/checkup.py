@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from otel_ratelimit._commands.doctor import environment, exporter, hooks, store, versions
-from otel_ratelimit._commands.doctor.check import Check
+from otel_ratelimit._commands.doctor.check import Check, fault
 
 
 def checkup() -> list[Check]:
@@ -26,11 +26,7 @@ def checkup() -> list[Check]:
             try:
                 found += check()
             except Exception as error:
-                found.append(
-                    Check(
-                        area, "failure", f"the check itself failed: {type(error).__name__}: {error}", "please report it"
-                    )
-                )
+                found.append(Check(area, "failure", f"the check itself failed: {fault(error)}", "please report it"))
     return found
 
 

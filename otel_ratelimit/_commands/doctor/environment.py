@@ -11,7 +11,7 @@ from opentelemetry import environment_variables as api_variables
 from opentelemetry.sdk import environment_variables as sdk_variables
 
 from otel_ratelimit import _settings, _setup
-from otel_ratelimit._commands.doctor.check import Check, without_secret
+from otel_ratelimit._commands.doctor.check import Check, as_name, without_secret
 from otel_ratelimit._commands.run.child import DIRECTORY
 from otel_ratelimit._core.policy import ConfigurationError
 
@@ -53,7 +53,8 @@ def _ours(environment: Mapping[str, str]) -> Iterator[Check]:
         try:
             _settings.policy_from_environment({name: environment[name]})
         except ConfigurationError as error:
-            yield Check(AREA, "failure", str(error), "the default is used meanwhile")
+            said = str(error).partition("; got ")[0]  # the value may be that of another variable, with a password
+            yield Check(AREA, "failure", said, "the default is used meanwhile")
         else:
             yield Check(AREA, "ok", f"{name}={value}")
     if not anything:
@@ -95,7 +96,7 @@ def _telemetry(environment: Mapping[str, str]) -> Iterator[Check]:
     for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", *(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL" for signal in _SIGNALS)):
         value = environment.get(name, "").strip()
         if value and value not in _PROTOCOLS:
-            yield Check(AREA, "failure", f"{name}={value} is no protocol", f"one of {', '.join(_PROTOCOLS)}")
+            yield Check(AREA, "failure", f"{name}={as_name(value)} is no protocol", f"one of {', '.join(_PROTOCOLS)}")
     if environment.get("OTEL_TRACES_SAMPLER", "").strip() == "always_off":
         yield Check(
             AREA,
@@ -120,7 +121,7 @@ def _telemetry(environment: Mapping[str, str]) -> Iterator[Check]:
 
 def _endpoint(name: str, environment: Mapping[str, str]) -> Iterator[Check]:
     value = environment[name].strip()
-    shown = f"{name}={without_secret(value) if '://' in value else '(no URL)'}"
+    shown = f"{name}={without_secret(value)}"
     protocol = _protocol(name, environment)
     try:
         parts = urlsplit(value)

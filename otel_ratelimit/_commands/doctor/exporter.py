@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_ratelimit import _setup
-from otel_ratelimit._commands.doctor.check import Check, without_secret
+from otel_ratelimit._commands.doctor.check import HIDDEN, Check, as_name, fault, without_secret
 
 AREA: Final = "export"
 
@@ -67,7 +67,7 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
         yield Check(
             AREA,
             "failure",
-            f"the {signal} exporter {', '.join(names)} is not installed",
+            f"the {signal} exporter {', '.join(map(as_name, names))} is not installed",
             "for OTLP: pip install 'otel-ratelimit[otlp]'",
         )
         return
@@ -75,6 +75,7 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
         if name == "console":
             yield Check(AREA, "ok", f"{signal}: to standard output")
             continue
+        reason = ""
         with _told() as told:
             try:
                 # A class that is no exporter (Prometheus' reader, which is asked instead of sending) has nobody to call.
@@ -87,7 +88,9 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
             except Exception as error:
                 told.append(f"{type(error).__name__}: {error}")
                 sent, exporter = False, None
-        where = without_secret(str(getattr(exporter, "_endpoint", ""))) if exporter is not None else ""
+                reason = fault(error)
+        endpoint = str(getattr(exporter, "_endpoint", "")) if exporter is not None else ""
+        where = _shown(endpoint) if endpoint else ""
         what = "a test span" if signal == "traces" else "an empty batch"
         if sent:
             yield Check(
@@ -97,8 +100,18 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
             )
         else:
             yield Check(
-                AREA, "failure", f"{signal}: {what} was not taken{f' by {where}' if where else ''}", _advice(told)
+                AREA,
+                "failure",
+                f"{signal}: {what} was not taken{f' by {where}' if where else ''}",
+                _advice(told, reason),
             )
+
+
+def _shown(endpoint: str) -> str:
+    """gRPC's exporters keep host and port without a scheme; a word without a port may be anything."""
+    if "://" in endpoint:
+        return without_secret(endpoint)
+    return without_secret(f"grpc://{endpoint}").removeprefix("grpc://") if ":" in endpoint else HIDDEN
 
 
 def _send_span(exporter: SpanExporter) -> bool:
@@ -141,7 +154,7 @@ def _unreachable(endpoint: str) -> list[str]:
 
 @contextmanager
 def _told() -> Iterator[list[str]]:
-    """What the exporter logs meanwhile: it returns only that it failed."""
+    """What the exporter logs meanwhile: it returns only that it failed. Known words are looked for; the text is not shown."""
     told: list[str] = []
 
     class Listener(logging.Handler):
@@ -157,7 +170,8 @@ def _told() -> Iterator[list[str]]:
         logger.removeHandler(listener)
 
 
-def _advice(told: list[str]) -> str:
-    said = " ".join(told)
-    hint = next((hint for word, hint in _HINTS if word in said.lower()), "")
-    return hint or (said[:300] if said else "the exporter gave no reason")
+def _advice(told: list[str], reason: str) -> str:
+    said = " ".join(told).lower()
+    hint = next((hint for word, hint in _HINTS if word in said), "")
+    more = "the program's own log, of the logger opentelemetry, says more"
+    return hint or (f"{reason}; {more}" if reason else more)

@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from typing import Any, Final
 
 from otel_ratelimit import _instrumentor
-from otel_ratelimit._commands.doctor.check import Check
+from otel_ratelimit._commands.doctor.check import Check, fault
 
 AREA: Final = "hooks"
 
@@ -34,7 +34,7 @@ def check() -> Iterator[Check]:
     try:
         import_module("openai")
     except Exception as error:
-        yield Check(AREA, "failure", f"openai cannot be imported: {type(error).__name__}: {error}")
+        yield Check(AREA, "failure", f"openai cannot be imported: {fault(error)}")
         return
     yield from _neighbours()
     instrumentor = _instrumentor.RateLimitInstrumentor()
