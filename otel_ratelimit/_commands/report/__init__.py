@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         )
         return 1
     try:
-        output.write_text(page.render(recording, options.file.name), "utf-8")
+        output.write_text(
+            page.render(recording, options.file.name), "utf-8", "replace"
+        )  # JSON can hold half a character
     except OSError as error:
         complain(f"otel-ratelimit report: cannot write {error.filename}: {error.strerror}")
         return 2

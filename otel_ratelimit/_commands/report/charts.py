@@ -5,14 +5,18 @@ Every picture says in a title and a description what it shows; the figures behin
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, TypeVar
 
 from otel_ratelimit._commands.report.otlp import Call, Part
 from otel_ratelimit._telemetry import names
+
+Drawn = TypeVar("Drawn")
 
 WIDTH: Final = 1000
 """Units of the pictures' own coordinates; the browser scales them to the page."""
@@ -23,6 +27,9 @@ ROW: Final = 12
 BAR: Final = 8
 MOST_ROWS: Final = 400
 """Calls in the timeline. Beyond it those that waited longest are shown."""
+
+MOST_BARS: Final = 500
+"""Throttles, waits and resends that are drawn of one call: half a row's width. Beyond it the longest are."""
 
 SHORTEST: Final = 0.005
 """Seconds. Shorter gaps are the time between two lines of code."""
@@ -52,8 +59,10 @@ def timeline(calls: Sequence[Call]) -> str:
             f'<rect class="whole" x="{scale.x(call.start)}" y="{y + BAR // 2 - 1}" height="2"'
             f' width="{scale.width(call.start, call.end)}"/>'
         )
-        parts += [_bar("attempt", start, stop, "first attempt", y=y, scale=scale) for start, stop in _gaps(call)]
-        parts += [_bar(part.kind, part.start, part.end, _remark(part), y=y, scale=scale) for part in call.parts]
+        gaps = _longest(_gaps(call), lambda gap: gap[1] - gap[0])
+        parts += [_bar("attempt", start, stop, "first attempt", y=y, scale=scale) for start, stop in gaps]
+        drawn = _longest(call.parts, lambda part: part.end - part.start)
+        parts += [_bar(part.kind, part.start, part.end, _remark(part), y=y, scale=scale) for part in drawn]
         parts.append("</g>")
     return _svg(
         "Timeline of the calls", f"{len(shown)} calls, one row each, over {end - begin:.1f} seconds", height, parts
@@ -70,7 +79,7 @@ def remaining(levels: Mapping[tuple[str, str], Sequence[tuple[float, float]]], b
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="label" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
     for number, ((model, kind), points) in enumerate(levels.items()):
-        at = [(scale.x(time), floor - value / top * (floor - 12)) for time, value in points]
+        at = [(scale.x(time), floor - value / top * (floor - 12)) for time, value in _thinned(points, begin, end)]
         path = " ".join(f"{x},{y:.1f}" for x, y in at)
         parts.append(
             f'<g class="line{number % 3}"><title>{escape(f"{kind} left, {model}")}</title><polyline points="{path}"/>'
@@ -84,10 +93,8 @@ def remaining(levels: Mapping[tuple[str, str], Sequence[tuple[float, float]]], b
 
 def buckets(waits: Sequence[float]) -> list[tuple[str, int]]:
     """How many waits fall between two bounds of the metric ``otel_ratelimit.wait.duration``; empty ends are left out."""
-    counts = [
-        (_between(low, high), sum(low < wait <= high or (wait <= 0 and low == 0) for wait in waits))
-        for low, high in itertools.pairwise(BOUNDS)
-    ]
+    found = Counter(max(bisect.bisect_left(BOUNDS, wait) - 1, 0) for wait in waits)
+    counts = [(_between(low, high), found[index]) for index, (low, high) in enumerate(itertools.pairwise(BOUNDS))]
     filled = [index for index, (_, count) in enumerate(counts) if count]
     return counts[filled[0] : filled[-1] + 1] if filled else []
 
@@ -108,6 +115,26 @@ def histogram(counts: Sequence[tuple[str, int]]) -> str:
             f'<text class="label" x="{x + step / 2:.1f}" y="{floor + 18}" text-anchor="middle">{escape(label)}</text></g>'
         )
     return _svg("How long the waits were", "; ".join(f"{label}: {count}" for label, count in counts), height, parts)
+
+
+def _longest(found: Sequence[Drawn], length: Callable[[Drawn], float]) -> Sequence[Drawn]:
+    """As many as are drawn, in the order in which they came."""
+    if len(found) <= MOST_BARS:
+        return found
+    kept = sorted(range(len(found)), key=lambda index: -length(found[index]))[:MOST_BARS]
+    return [found[index] for index in sorted(kept)]
+
+
+def _thinned(points: Sequence[tuple[float, float]], begin: float, end: float) -> Sequence[tuple[float, float]]:
+    """Where there are more points than the picture has columns: the lowest of each column, which is what matters of it."""
+    if len(points) <= WIDTH:
+        return points
+    lowest: dict[int, tuple[float, float]] = {}
+    for point in points:
+        column = int((point[0] - begin) / ((end - begin) or 1.0) * WIDTH)
+        if column not in lowest or point[1] < lowest[column][1]:
+            lowest[column] = point
+    return sorted(lowest.values())
 
 
 def _gaps(call: Call) -> list[tuple[float, float]]:

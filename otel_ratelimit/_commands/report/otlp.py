@@ -7,6 +7,7 @@ of the scope ``otel_ratelimit`` is skipped. (https://opentelemetry.io/docs/specs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,12 @@ _KINDS: Final[Mapping[str, Kind]] = {
     names.SPAN_WAIT: "wait",
     names.SPAN_RETRY: "retry",
 }
+LATEST: Final = 1 << 64
+"""Nanoseconds since the epoch. OTLP's times are ``fixed64``; that ends in the year 2554."""
+
+MOST_TEXT: Final = 200
+"""Characters of a name or a value that the page can show; ours are shorter."""
+
 _REMAINING: Final = {names.TOKENS_REMAINING: "tokens", names.REQUESTS_REMAINING: "requests"}
 
 
@@ -99,19 +106,30 @@ def _documents(text: str) -> Iterator[Mapping[str, Any]]:
     if not text.strip():
         raise NotOTLPError("it is empty")
     try:
-        yield _checked(json.loads(text), 1)
+        yield _checked(_loaded(text, 1), 1)
         return
     except json.JSONDecodeError:
         pass
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for number, line in lines:
         try:
-            document = json.loads(line)
+            document = _loaded(line, number)
         except json.JSONDecodeError as error:
             if number == lines[-1][0] and number > 1:
                 return  # the Collector was writing it
             raise NotOTLPError(f"line {number} is no JSON ({error.msg}, character {error.pos})") from None
         yield _checked(document, number)
+
+
+def _loaded(text: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise NotOTLPError(f"line {line} is nested too deeply") from None
+    except ValueError:
+        raise NotOTLPError(f"line {line} has a number of thousands of digits") from None
 
 
 def _checked(document: Any, line: int) -> Mapping[str, Any]:
@@ -134,8 +152,11 @@ def gather(documents: Iterable[Mapping[str, Any]]) -> Recording:
             for span in _spans(document, recording):
                 _sort(span, calls, parts)
             _remaining(document, recording)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise NotOTLPError(f"a field is missing or of the wrong type ({type(error).__name__}: {error})") from None
+    except NotOTLPError:
+        raise
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"[:MOST_TEXT]
+        raise NotOTLPError(f"a field is missing or of the wrong type ({said})") from None
     for parent, part in parts:
         if parent in calls:  # else the call had not ended when the file was written
             calls[parent].parts.append(part)
@@ -159,12 +180,14 @@ def _sort(
     span: Mapping[str, Any], calls: dict[tuple[str, str], Call], parts: list[tuple[tuple[str, str], Part]]
 ) -> None:
     attributes = _attributes(span.get("attributes", ()))
-    start, end = _seconds(span["startTimeUnixNano"]), _seconds(span["endTimeUnixNano"])
-    word = str(span["name"]).partition(" ")[0]
+    start = _seconds(span["startTimeUnixNano"])
+    end = max(start, _seconds(span["endTimeUnixNano"]))
+    name = str(span["name"])[:MOST_TEXT]
+    word = name.partition(" ")[0]
     trace = str(span["traceId"])
     if word == names.SPAN_CALL:
         model = str(attributes.get(names.MODEL_HERE) or attributes.get(names.MODEL, ""))
-        calls[trace, str(span["spanId"])] = Call(str(span["name"]), model, start, end, attributes, trace)
+        calls[trace, str(span["spanId"])] = Call(name, model, start, end, attributes, trace)
     elif word in _KINDS:
         parts.append(((trace, str(span.get("parentSpanId"))), Part(_KINDS[word], start, end, attributes)))
 
@@ -178,7 +201,9 @@ def _remaining(document: Mapping[str, Any], recording: Recording) -> None:
                     model = str(_attributes(point.get("attributes", ())).get(names.MODEL, ""))
                     value = float(point["asDouble"] if "asDouble" in point else point["asInt"])
                     assert kind is not None
-                    recording.remaining.setdefault((model, kind), []).append((_seconds(point["timeUnixNano"]), value))
+                    if math.isfinite(value):
+                        points = recording.remaining.setdefault((model, kind), [])
+                        points.append((_seconds(point["timeUnixNano"]), max(0.0, value)))
 
 
 def _levels_of_throttles(recording: Recording) -> None:
@@ -189,7 +214,9 @@ def _levels_of_throttles(recording: Recording) -> None:
             limit, used = part.attributes.get(names.LIMIT_VALUE), part.attributes.get(names.LIMIT_USED)
             kind = str(part.attributes.get(names.LIMIT_KIND))
             if part.kind == "throttle" and isinstance(limit, (int, float)) and isinstance(used, (int, float)):
-                found.setdefault((call.model, kind), []).append((part.end, max(0.0, float(limit) - float(used))))
+                left = float(limit) - float(used)
+                if math.isfinite(left):
+                    found.setdefault((call.model, kind), []).append((part.end, max(0.0, left)))
     for key, points in found.items():
         recording.remaining.setdefault(key, points)
     for points in recording.remaining.values():
@@ -201,11 +228,19 @@ def _attributes(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _value(value: Mapping[str, Any]) -> Any:
-    for key, number in (("intValue", int), ("doubleValue", float)):
-        if key in value:
-            return number(value[key])
-    return value.get("stringValue", value.get("boolValue"))
+    if "intValue" in value:
+        number = int(value["intValue"])
+        if not -LATEST < number < LATEST:  # int64; half of that
+            raise ValueError("a number is beyond what OTLP can hold")
+        return number
+    if "doubleValue" in value:
+        return float(value["doubleValue"])
+    found = value.get("stringValue", value.get("boolValue"))
+    return found[:MOST_TEXT] if isinstance(found, str) else found
 
 
 def _seconds(nanoseconds: Any) -> float:
-    return int(nanoseconds) / 1e9
+    found = int(nanoseconds)
+    if not 0 <= found < LATEST:
+        raise ValueError("a time is beyond what OTLP can hold")
+    return found / 1e9
