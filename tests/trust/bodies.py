@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.trust.broken_server import Behaviour, BrokenServer, head, read_request
@@ -24,7 +24,7 @@ ERROR = json.dumps(
     {"error": {"message": "Rate limit reached. Please try again in 20ms.", "code": "rate_limit_exceeded"}}
 ).encode()
 REFUSED = "429 Too Many Requests"
-LASTS = 12.0
+lasts = 12.0
 """Seconds after which an attack ends by itself, so that a program that falls for it ends too."""
 
 
@@ -66,7 +66,7 @@ def encoded(encoding: str, body: bytes) -> Behaviour:
 
 
 def _for_a_while(connection: socket.socket, pieces: Iterator[bytes], pause: float) -> None:
-    end = time.monotonic() + LASTS
+    end = time.monotonic() + lasts
     while time.monotonic() < end:
         connection.sendall(next(pieces))
         time.sleep(pause)
@@ -81,7 +81,7 @@ def stalls(connection: socket.socket) -> None:
     """A head, and no body."""
     read_request(connection)
     connection.sendall(head(REFUSED, 100))
-    time.sleep(LASTS)
+    time.sleep(lasts)
 
 
 def body_drips(connection: socket.socket) -> None:
@@ -145,6 +145,7 @@ def call(base_url: str, library: str, ours: bool) -> dict[str, Any]:
     if ours:
         import otel_ratelimit
 
+        otel_ratelimit.uninstrument()
         otel_ratelimit.instrument(policy=otel_ratelimit.Policy(max_wait=0.001))
     retries = 1 if ours else 0  # without any we look at nothing, and the SDK alone reads
     with openai.OpenAI(
@@ -166,15 +167,17 @@ def _peak() -> int:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
-def measured(behaviour: Behaviour, library: str, *, ours: bool) -> dict[str, Any]:
-    """Make one call in a process of its own, against a server that behaves so."""
-    server = BrokenServer(behaviour)
+def measured(behaviours: Sequence[Behaviour], library: str, *, ours: bool) -> list[dict[str, Any]]:
+    """Make a call of each, one after the other, in a process of its own, against servers that behave so."""
+    servers = [BrokenServer(behaviour) for behaviour in behaviours]
     try:
-        command = [sys.executable, "-m", "tests.trust.bodies", "--call", server.base_url, library, str(int(ours))]
+        urls = ",".join(server.base_url for server in servers)
+        command = [sys.executable, "-m", "tests.trust.bodies", "--call", urls, library, str(int(ours))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=True)
     finally:
-        server.close()
-    result: dict[str, Any] = json.loads(done.stdout)
+        for server in servers:
+            server.close()
+    result: list[dict[str, Any]] = json.loads(done.stdout)
     return result
 
 
@@ -185,14 +188,14 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=256)
     options = parser.parse_args()
     if options.call:
-        base_url, library, ours = options.call
-        print(json.dumps(call(base_url, library, ours == "1")))
+        urls, library, ours = options.call
+        print(json.dumps([call(url, library, ours == "1") for url in urls.split(",")]))
         return
     attacks = {f"{name}, {options.megabytes} MiB": encoded(name, bomb(name, options.megabytes)) for name in ENCODINGS}
     for library in ("httpx2", "httpx"):
         for name, behaviour in (attacks | SLOW | HEADS).items():
             for ours in (False, True):
-                found = measured(behaviour, library, ours=ours)
+                (found,) = measured([behaviour], library, ours=ours)
                 print(
                     f"{library:7}{name:24}{'with us' if ours else 'alone':9}{found['seconds']:6.1f} s"
                     f"{found['mebibytes']:8.1f} MiB  {found['end']}",
