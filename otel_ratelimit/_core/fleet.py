@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.answer import LONGEST_WINDOW, amount, judged
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
 from otel_ratelimit._core.lease import FleetLimits, Lease
@@ -44,6 +45,22 @@ MISSED: Final = 3.0
 DORMANT: Final = 300.0
 """Seconds without a call after which a process leaves the fleet by itself."""
 
+STARVED: Final = 60.0
+"""Seconds for which calls wait and the fleet lets none of them go, after which one goes by what this process knows itself: a
+fleet's word is an estimate, too. Longer than ``ledger.lua`` holds a whole fleet by an old word of the server (PATIENCE), so in
+a sound fleet it is not needed; where many wait for little, it costs one call a minute of each process."""
+
+SOONEST: Final = 0.25
+"""Seconds between two of those at least. Each that the server answers well says that the fleet is wrong, and the next comes in a
+quarter of the time; one that is throttled says that it is right."""
+
+LEAST: Final = 0.002
+BEHIND: Final = 0.01
+"""Seconds until the next exchange at least, however soon the fleet wants it. Both as in ``ledger.lua``."""
+
+FRUITLESS: Final = 16
+"""Exchanges in a row that let no call go, after which ``BEHIND`` counts instead of ``LEAST``."""
+
 MOST_REPORTED: Final = 16
 """Waiting calls of a priority that a report names."""
 
@@ -59,7 +76,8 @@ class FleetAdmission(Admission):
     """
 
     __slots__ = ("_active_at", "_base", "_cause", "_decode", "_encode", "_fleet", "_flow", "_flow_at", "_flow_spent",
-                 "_reported", "_settings", "_told_cause", "_waits")  # fmt: skip
+                 "_fruitless", "_granted", "_moved_at", "_moved_to", "_patience", "_reported", "_settings", "_told_cause",
+                 "_waits")  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +103,11 @@ class FleetAdmission(Admission):
         self._flow = [0.0, 0.0, 0.0, 0.0]
         self._flow_at = -math.inf
         self._flow_spent: Needs = (0.0, 0.0, 0.0, 0.0)
+        self._moved_at = -math.inf
+        self._moved_to = 0.0
+        self._granted = 0.0
+        self._patience = STARVED
+        self._fruitless = 0
 
     # --- the life of a call -------------------------------------------------------------------------------------------
 
@@ -95,11 +118,18 @@ class FleetAdmission(Admission):
         return ticket
 
     def settle(self, ticket: Ticket, now: float, *, throttle: Throttle | None = None, **keywords: Any) -> None:
+        fleet = self._fleet
+        if ticket is fleet.dared:
+            fleet.dared = None
+            if throttle is not None:
+                self._patience = STARVED
+            elif keywords["succeeded"]:
+                self._patience = max(self._patience / 4.0, SOONEST)
         super().settle(ticket, now, throttle=throttle, **keywords)
         if throttle is not None and throttle.retryable:
             self._cause = self._encode(self.cause)
-            if not self._fleet.alone:
-                self._fleet.ask(now)  # the others should stop, too
+            if not fleet.alone:
+                fleet.ask(now)  # the others should stop, too
 
     # --- the exchange -------------------------------------------------------------------------------------------------
 
@@ -124,7 +154,7 @@ class FleetAdmission(Admission):
             first: list[tuple[float, ...]] = []
             for ticket in queue.ready(priority, MOST_REPORTED, now):
                 self._reported.add(ticket.number)
-                first.append((max(now - ticket.arrived, 0.0), *fleet.needs(ticket.cost, ticket.exact)))
+                first.append((max(now - ticket.arrived, 0.0), *map(amount, fleet.needs(ticket.cost, ticket.exact))))
             lanes.append(first)
         hold = [0.0, 0.0, 0.0, 0.0]
         for ticket in queue.held(now):
@@ -144,17 +174,17 @@ class FleetAdmission(Admission):
         cause, self._cause = self._cause, ""
         return {
             "epoch": fleet.lease.epoch if fleet.lease is not None else "",
-            "used": [spent[unit] - fleet.returned[unit] for unit in range(4)],
+            "used": [amount(spent[unit] - fleet.returned[unit]) for unit in range(4)],
             "answers": fleet.succeeded,
             "silent": fleet.silent,
             "known": gates.known,
             "said": fleet.said(now),
             "lanes": lanes,
-            "waits": waits,
-            "hold": hold,
-            "want": [2.0 * max(self._flow[u] * self.heartbeat(now), typical[u]) + waits[u] for u in range(4)],
-            "typical": typical,
-            "closed": max(gates.closed_until - now, 0.0) if gates.gated else 0.0,
+            "waits": [*map(amount, waits)],
+            "hold": [*map(amount, hold)],
+            "want": [amount(2.0 * max(self._flow[u] * self.heartbeat(now), typical[u]) + waits[u]) for u in range(4)],
+            "typical": [*map(amount, typical)],
+            "closed": min(max(gates.closed_until - now, 0.0), LONGEST_WINDOW) if gates.gated else 0.0,
             "cause": cause,
             "live": MISSED * self.heartbeat(now),
             "settings": self._settings,
@@ -166,10 +196,15 @@ class FleetAdmission(Admission):
 
         Returns:
             The settings of others, where they are not ours.
+
+        Raises:
+            AnswerError: it is none; nothing was done.
         """
+        answer = judged(answer)
         fleet = self._fleet
         self._arrive(now)
-        due = now + max(min(answer["again"], HEARTBEAT), 0.001)
+        soonest = LEAST if self._fruitless < FRUITLESS else BEHIND
+        due = now + max(min(answer["again"], HEARTBEAT), soonest)
         if self._queue.size:
             for ticket in self._queue.held(now):
                 due = min(due, max(now if ticket.not_before is None else ticket.not_before, now + 0.001))
@@ -177,6 +212,8 @@ class FleetAdmission(Admission):
             due = now + self.heartbeat(now)
         fleet.began_at = math.inf
         fleet.install(Lease(answer, self._base, self._waits, now, due), now, alone=False)
+        if self._starves(now):
+            fleet.dare(now)
         cause = answer["cause"]
         if cause and cause != self._told_cause:
             self._told_cause = cause
@@ -208,6 +245,17 @@ class FleetAdmission(Admission):
     def heartbeat(self, now: float) -> float:
         """Seconds between exchanges while nothing happens: longer, the longer nothing has."""
         return min(max(HEARTBEAT, 0.5 * (now - self._active_at)), IDLE_HEARTBEAT)
+
+    def _starves(self, now: float) -> bool:
+        """Whether calls have been waiting, and none went, for longer than is believed to a fleet."""
+        fleet = self._fleet
+        sent = fleet.spent[0]
+        self._fruitless += 1
+        if sent > self._moved_to or not self._reported:
+            if sent - fleet.dares > self._granted or not self._reported:
+                self._patience, self._fruitless = STARVED, 0
+            self._moved_at, self._moved_to, self._granted = now, sent, sent - fleet.dares
+        return now - self._moved_at >= self._patience
 
     def _done(self, now: float, *, alone: bool) -> None:
         fleet = self._fleet

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from otel_ratelimit._core.answer import MOST_LEDGERS, tellable
 from otel_ratelimit._core.book import Entry, Reading
 from otel_ratelimit._core.gates import Gates
 from otel_ratelimit._core.learning import NOBODY
@@ -140,17 +141,21 @@ class FleetLimits(Limits):
         alone: whether the fleet cannot be reached (or has not been asked yet).
         asked_at: since when an exchange is wanted; inf while none is.
         began_at: since when one is under way; the same.
+        dared: the call that went last against the fleet's word, until it is settled; ``dares``: how many did.
         succeeded, silent: answers, and those among them that did not speak of every limit.
     """
 
     __slots__ = (
         "_ask",
+        "_daring",
         "_portion",
         "_said",
         "_welcome",
         "alone",
         "asked_at",
         "began_at",
+        "dared",
+        "dares",
         "lease",
         "silent",
         "succeeded",
@@ -162,6 +167,9 @@ class FleetLimits(Limits):
         self._portion: Portion | None = None
         self._said: dict[str, _Said] = {}
         self._welcome = FIRST_CALLS
+        self._daring = False
+        self.dared: Ticket | None = None
+        self.dares = 0
         self.lease: Lease | None = None
         self.alone = False
         self.asked_at = math.inf
@@ -231,6 +239,10 @@ class FleetLimits(Limits):
         ticket.lease = lease = self.lease
         if lease is None:
             self._welcome -= 1
+            if self._daring:
+                self._daring = False
+                self.dared = ticket
+                self.dares += 1
             if not self.alone:
                 self.ask(now)
             return
@@ -323,7 +335,9 @@ class FleetLimits(Limits):
                 "error": said.error,
                 "judged": said.judged,
             }
-            if said.lease is not None:
+            if not tellable(told[name]) or len(told) > MOST_LEDGERS:
+                del told[name]
+            elif said.lease is not None:
                 told[name]["mark"] = said.lease.mark[unit] + said.spent - said.lease.base[unit]
                 told[name]["epoch"] = said.lease.epoch
             said.error, said.judged = 0.0, 0
@@ -339,10 +353,16 @@ class FleetLimits(Limits):
             self._portion = Portion(self.lease, self.spent, now)
         self.lease = lease
         self.alone = alone
+        self._daring = False
         self.calm = lease.until if lease is not None and lease.calm else NOBODY
         self.calm_until = math.inf  # it is a slice that nobody else can take
         if lease is None and not alone:
             self._welcome = FIRST_CALLS
+
+    def dare(self, now: float) -> None:
+        """Let one call go by our own ledgers, although the fleet answers: it has let none go for too long."""
+        self.install(None, now, alone=False)
+        self._daring = True
 
     def rewind(self, now: float, seconds: float) -> None:
         super().rewind(now, seconds)

@@ -32,9 +32,89 @@ local WEIGHTS = {64, 8, 1}  -- as in _core/queue.py
 local CLOCK_SLACK = 1  -- seconds by which time may run backwards unnoticed
 local LATER = 1e-4  -- seconds by which a request must have been sent after another one to tell anything new
 local BIG = 1e12  -- units, where no ledger counts them
+local MOST = 1e15  -- units, whoever tells of them; beyond it sums lose single tokens
+local MOST_LEDGERS = 64  -- of an account, and in one report; as in _core/answer.py
+local MOST_CALLS = 16  -- that a report names of a priority; as in _core/fleet.py
+local LONGEST = 200  -- bytes of a name
+local DAY, YEAR = 86400, 31622400  -- seconds
+
+-- What is told is judged before anything is written: one member with a fault, or with ill will, must not stop the others ---------
+
+local wrong = 'no JSON'
+
+local function refuse(part)
+  wrong = part
+  error(part)
+end
+
+local function number(value, low, high, part)  -- NaN is between no two
+  if type(value) ~= 'number' or not (value >= low and value <= high) then refuse(part) end
+  return value
+end
+
+local function text(value, part)
+  if type(value) ~= 'string' or #value > LONGEST then refuse(part) end
+end
+
+local function list(values, length, low, part)
+  if type(values) ~= 'table' or #values ~= length then refuse(part) end
+  for index = 1, length do number(values[index], low, MOST, part) end
+end
+
+local function judge(report)
+  if type(report) ~= 'table' then refuse('no object') end
+  for _, part in ipairs({'used', 'waits', 'hold', 'want', 'typical'}) do list(report[part], 4, 0, part) end
+  number(report.answers, 0, MOST, 'answers')
+  number(report.silent, 0, MOST, 'silent')
+  number(report.closed, 0, YEAR, 'closed')
+  number(report.live, 0, DAY, 'live')
+  text(report.cause, 'cause')
+  text(report.settings, 'settings')
+  if type(report.lanes) ~= 'table' or #report.lanes ~= 3 then refuse('lanes') end
+  for lane = 1, 3 do
+    local calls = report.lanes[lane]
+    if type(calls) ~= 'table' or #calls > MOST_CALLS then refuse('lanes') end
+    for _, call in ipairs(calls) do list(call, 5, 0, 'lanes') end
+  end
+  if type(report.said) ~= 'table' then refuse('said') end
+  local ledgers = 0
+  for name, said in pairs(report.said) do
+    ledgers = ledgers + 1
+    text(name, 'said')
+    if type(said) ~= 'table' or ledgers > MOST_LEDGERS then refuse('said') end
+    if said.unit ~= 1 and said.unit ~= 2 and said.unit ~= 3 and said.unit ~= 4 then refuse('unit') end
+    number(said.limit, 1e-9, MOST, 'limit')
+    number(said.window, 1e-3, YEAR, 'window')
+    number(said.capacity, 0, MOST, 'capacity')
+    number(said.told, -MOST, MOST, 'told')
+    number(said.age, 0, MOST, 'age')  -- what was said in times to come would silence everybody else until then
+    number(said.since or 0, -MOST, MOST, 'since')
+    number(said.error, -MOST, MOST, 'error')
+    number(said.judged, 0, MOST, 'judged')
+    number(said.mark or 0, -MOST, MOST, 'mark')
+  end
+end
+
+local function finite(value, depth)  -- what was stored by others, at any depth: no NaN, nothing infinite
+  if type(value) == 'number' then return value == value and math.abs(value) < 1e300 end
+  if type(value) ~= 'table' then return true end
+  if depth > 8 then return false end
+  for _, part in pairs(value) do
+    if not finite(part, depth + 1) then return false end
+  end
+  return true
+end
+
+local function unpacked(packed)  -- nil for what is not ours
+  if not packed then return nil end
+  local fine, value = pcall(cmsgpack.unpack, packed)
+  if fine and type(value) == 'table' and finite(value, 0) then return value end
+  return nil
+end
 
 local account, deadlines = KEYS[1], KEYS[2]
-local me, report = ARGV[1], cjson.decode(ARGV[2])
+local me, decoded, report = ARGV[1], pcall(cjson.decode, ARGV[2])
+if not decoded or not pcall(judge, report) then return redis.error_reply('ERR otel_ratelimit: no report: ' .. wrong) end
 local now = tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
@@ -50,7 +130,8 @@ local function add(total, amount, sign)
 end
 
 local packed = redis.call('HGET', account, 'state')
-local state = packed and cmsgpack.unpack(packed)
+local state = unpacked(packed)
+if state and (type(state.ledgers) ~= 'table' or type(state.seen) ~= 'number') then state = nil end
 -- A key of the five that was evicted by itself takes the others with it: they count each other's content. And where the clock was
 -- set back (another server took over), nothing waits for the old time to come again. What is lost is told anew by everybody.
 local fresh = not state or redis.call('HLEN', account) ~= redis.call('ZCARD', deadlines) + 1 or now < state.seen - CLOCK_SLACK
@@ -70,7 +151,7 @@ local function record_of(process)
   local record = records[process]
   if record == nil then
     local text = redis.call('HGET', account, process)
-    record = text and cmsgpack.unpack(text) or false
+    record = unpacked(text) or false
     records[process] = record
   end
   return record
@@ -139,6 +220,9 @@ local function ready(need)  -- seconds until a call may go
   return wait
 end
 
+local ledgers = 0
+for _ in pairs(state.ledgers) do ledgers = ledgers + 1 end
+
 local function heard(name, said)
   local limit, rate, sent = said.limit, said.limit / said.window, now - said.age
   local unit = said.unit
@@ -148,7 +232,8 @@ local function heard(name, said)
   end
   local ledger = state.ledgers[name]
   if not ledger then
-    if said.age > FRESH then return false end
+    if said.age > FRESH or ledgers >= MOST_LEDGERS then return false end
+    ledgers = ledgers + 1
     state.ledgers[name] = {
       unit = unit, limit = limit, rate = rate, capacity = said.capacity, level = said.told, at = sent, mark = mark, said = sent,
       full = -1, drain = 0, margin = 0, silent = state.silent, heard = now,
@@ -348,6 +433,12 @@ end
 local others = zeros()
 for unit = 1, 4 do others[unit] = math.max(state.waits[unit] - record.waits[unit], 0) end
 
+-- Encoded before it is written down: what cannot be told is not kept either
+local answer = cjson.encode({
+  epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels,
+  others = others, live = live, other = other,
+})
+
 -- Written down ------------------------------------------------------------------------------------------------------------
 
 dirty[me] = true
@@ -359,7 +450,4 @@ if left > 0 then
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, left) end
 end
 
-return cjson.encode({
-  epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels,
-  others = others, live = live, other = other,
-})
+return answer

@@ -30,6 +30,7 @@ import redis.exceptions
 import redis.retry
 import redis.sentinel
 
+from otel_ratelimit._core.answer import AnswerError
 from otel_ratelimit._core.lease import BOUND
 from otel_ratelimit._core.store_url import StoreAddress, parse_store
 from otel_ratelimit._stores.memory import Account
@@ -42,6 +43,9 @@ VERSION: Final = 1
 
 CONNECT_TIMEOUT: Final = 1.0
 """Seconds to open a connection. No call waits for that: calls wait for :data:`otel_ratelimit._core.lease.BOUND` at most."""
+
+MOST_ANSWER: Final = 1 << 16
+"""Bytes. Ours have a few hundred; with as many ledgers as one account can have, a tenth of this."""
 
 STRETCH: Final = 20_000
 """Rounds of PBKDF2: some 6 ms, once for each account of a process."""
@@ -96,15 +100,14 @@ class Script:
             len(keys),
             *keys,
             process,
-            json.dumps(report, separators=(",", ":")),
+            json.dumps(report, separators=(",", ":"), allow_nan=False),
             "" if now is None else repr(now),
         )
         try:
             answer = self._client.evalsha(self._sha, *arguments)
         except redis.exceptions.NoScriptError:
             answer = self._client.eval(self._source, *arguments)
-        decoded: dict[str, Any] = json.loads(answer)
-        return decoded
+        return decoded(answer)
 
     def close(self) -> None:
         """Close the connections; the next ``run`` opens new ones."""
@@ -115,6 +118,23 @@ class Script:
     def forget(self) -> None:
         """After a fork: the connections are the parent's, and are left alone."""
         self._client = None
+
+
+def decoded(answer: object) -> dict[str, Any]:
+    """An answer of the script, which may come from anything that calls itself a Redis.
+
+    Raises:
+        AnswerError: it is no JSON object, or longer than any of ours.
+    """
+    if not isinstance(answer, (bytes, str)) or len(answer) > MOST_ANSWER:
+        raise AnswerError("its type or its length")
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise AnswerError("it is no JSON") from None
+    if not isinstance(found, dict):
+        raise AnswerError("it is no object")
+    return found
 
 
 def connect(address: StoreAddress, timeout: float) -> Any:
@@ -157,7 +177,7 @@ def kind_of(error: Exception) -> FailureKind:
     """What a failed exchange is counted as."""
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         return "timeout"
-    if isinstance(error, redis.exceptions.AuthenticationError):  # to redis-py it is a ConnectionError
+    if isinstance(error, (AnswerError, redis.exceptions.AuthenticationError)):  # to redis-py it is a ConnectionError
         return "response"
     if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
         return "connection"

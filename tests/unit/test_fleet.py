@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from otel_ratelimit._core.answer import AnswerError
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.fleet import DORMANT, HEARTBEAT, FleetAdmission
 from otel_ratelimit._core.hints.limits import LimitReading
@@ -314,7 +315,7 @@ def test_an_answer_that_is_none_changes_nothing() -> None:
     member = Member()
     member.enter(0.0, COST, "normal")
     member.report(0.0)
-    with pytest.raises(KeyError):
+    with pytest.raises(AnswerError):
         member.accept({}, 0.0)
     member.fail(0.0)
     assert member.enter(0.1, COST, "normal").admitted
