@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from otel_ratelimit._core.policy import ConfigurationError
-from otel_ratelimit._drivers import openai_sdk
+from otel_ratelimit._drivers.identity import Payer, payer_of
 
 MAX_ALIASES: Final = 100
 """Each makes series of its own; a program that names its users this way would make them without end."""
@@ -18,7 +18,7 @@ MAX_ALIASES: Final = 100
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{0,39}\Z")
 _LIKE_A_KEY: Final = re.compile(r"(?:sk|gsk|xai|org|proj|hf)[-_]", re.IGNORECASE)
 
-_names: Final[list[tuple[openai_sdk.Payer, str]]] = []
+_names: Final[list[tuple[Payer, str]]] = []
 
 
 def alias(client: Any, name: str) -> None:
@@ -42,7 +42,7 @@ def alias(client: Any, name: str) -> None:
         raise ConfigurationError(
             "an alias has 1 to 40 characters (letters, digits, space, '.', '_', '/', '-') and does not begin as a key does"
         )
-    payer = openai_sdk.payer_of(client)
+    payer = payer_of(client)
     others = [(known, its_name) for known, its_name in _names if known != payer]
     if len(others) >= MAX_ALIASES:
         raise ConfigurationError(f"there are {MAX_ALIASES} aliases already")
@@ -53,5 +53,5 @@ def alias_of(client: Any) -> str | None:
     """The name that was given; None for none."""
     if not _names:
         return None
-    payer = openai_sdk.payer_of(client)
+    payer = payer_of(client)
     return next((name for known, name in _names if known == payer), None)

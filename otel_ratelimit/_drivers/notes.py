@@ -48,7 +48,7 @@ def queue_message(verdict: GiveUp, limit: str) -> str:
     return (
         f"nothing was sent: the turn of this call in otel_ratelimit's own queue {_turn(verdict)}, beyond its budget of"
         f" {verdict.budget:g} s ({verdict.waited:.3f} s waited). What set the limit: {limit}. Raise Policy.max_wait"
-        " (OTEL_RATELIMIT_MAX_WAIT) or the call's timeout, or send fewer calls at a time."
+        " (OTEL_RATELIMIT_MAX_WAIT), or send fewer calls at a time."
     )
 
 
@@ -90,7 +90,7 @@ def gauge_words(gauges: Iterable[Gauge]) -> str | None:
 
 
 _BECAUSE: Final[Mapping[GiveUpReason, str]] = {
-    "budget_exceeded": "the delay that the server asked for does not fit the budget; see Policy.max_wait and the call's timeout",
+    "budget_exceeded": "the delay that the server asked for does not fit the budget; see Policy.max_wait",
     "quota": "the quota is used up or billing is off; waiting does not help",
     "request_too_large": "the request is larger than the limit itself; waiting does not help",
     "server_refused": "the server said x-should-retry: false",
@@ -98,5 +98,5 @@ _BECAUSE: Final[Mapping[GiveUpReason, str]] = {
     "retries_exhausted": "the SDK's max_retries are used up",
     "body_not_replayable": "the request's body cannot be read a second time",
     "content_delivered": "a part of the stream had been delivered; sending again would repeat it",
-    "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait and the call's timeout",
+    "queue_budget_exceeded": "the turn in the local queue would come too late; see Policy.max_wait",
 }

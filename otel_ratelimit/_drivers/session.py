@@ -21,7 +21,6 @@ from otel_ratelimit._core.events import (
     Deliver,
     Event,
     GiveUp,
-    GiveUpReason,
     NotBefore,
     Outcome,
     Reserve,
@@ -40,8 +39,8 @@ from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.replay import NOTHING_TO_REWIND, Replay
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_priority
+from otel_ratelimit._drivers.traced import TracedCall
 from otel_ratelimit._stores.memory import Place
-from otel_ratelimit._telemetry.trace import CallTrace
 
 Step = Sleep | Send | BackOff | Deliver | GiveUp
 
@@ -50,7 +49,7 @@ _DELIVER: Final = Deliver()
 _ADMITTED: Final = Admitted()
 
 
-class Session:
+class Session(TracedCall):
     """One call of ``request``."""
 
     # What an undisturbed call never touches stays here, on the class; the first disturbance makes it the call's own. (What it
@@ -65,24 +64,21 @@ class Session:
     _backing_off = False
     _bypass = False
     _degraded = False
-    _wait_began = 0.0
     _sleep_began = 0.0
     _delay_ends: float | None = None  # the delay that was decided, not the queue's answer
-    ended = False  # telemetry has the call's end
-    listens = False  # has to do more with an answer than to keep it
     released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:
-        self.runtime = runtime
         self.policy = policy
         self.client = client
         self.options = options
         known = runtime.known(client, options)
+        self.runtime = runtime
         self.subject = known.subject
+        self._trace = None
         self.place = Place(runtime.store, known.line, policy.pacing and policy.mode == "wait")
         simple = options.files is None and getattr(options, "content", None) is None
         self._replay = NOTHING_TO_REWIND if simple else Replay(options)
-        self._trace: CallTrace | None = None
         self._cost = cost = estimate(options.url, options.json_data)
         self.began = self._attempt_began = now = runtime.clock.monotonic()
         # Last of all, so that a fault of ours cannot leave a reservation behind.
@@ -369,35 +365,3 @@ class Session:
     def _answered_well(self, now: float, result: Any) -> None:
         readings = () if self.response is None else Readings(self.response.headers)
         self.place.settle(now, readings=readings, succeeded=True, used_tokens=openai_sdk.used_tokens(result))
-
-    @_guard.contained("telemetry", lambda _self, _now, _status, _error_type: None)
-    def _attempt_ended(self, now: float, status: int | None, error_type: str | None) -> None:
-        attributes = self.subject.attempt(status, error_type)
-        self.runtime.instruments.attempt_duration.record(now - self._attempt_began, attributes)
-        if self._trace is not None:
-            self._trace.retry_ended(status, error_type)
-
-    def _end(
-        self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
-    ) -> None:
-        self.ended = True
-        self._end_telemetry(now, outcome, reason, error_type)
-
-    @_guard.contained("telemetry", lambda _self, _now, _outcome, _reason, _error_type: None)
-    def _end_telemetry(
-        self, now: float, outcome: CallOutcome | None, reason: GiveUpReason | None, error_type: str | None
-    ) -> None:
-        context = None
-        if reason is not None:
-            self._traced()
-        if self._trace is not None and outcome is not None:
-            self._trace.wait_ended(now - self._wait_began)
-            context = self._trace.finish(outcome, reason, error_type)
-        self.runtime.instruments.call_duration.record(now - self.began, self.subject.call(outcome), context)
-
-    def _traced(self) -> CallTrace:
-        if self._trace is None:
-            age = self.runtime.clock.monotonic() - self.began
-            self._trace = CallTrace(self.runtime.instruments, self.subject, age)
-            self.listens = True
-        return self._trace

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from otel_ratelimit import parse_throttle
 from otel_ratelimit._commands.explain import meaning, own, paste
 from otel_ratelimit._core.events import GiveUp, GiveUpReason
-from otel_ratelimit._drivers.notes import note
-from otel_ratelimit._drivers.openai_sdk import queue_error
+from otel_ratelimit._drivers.notes import limit_words, note, queue_message
 from otel_ratelimit.testing import Limit, ThrottlingServer
 from tests.commands.conftest import Command
 
@@ -238,7 +237,9 @@ def test_our_own_log_is_understood(here: Here) -> None:
         "INFO:otel_ratelimit._telemetry.trace:chat gpt-4o waits 1.000 s (admission)\n"
         "WARNING:otel_ratelimit._telemetry.trace:chat gpt-4o gave up after 1 throttle and 3.361 s of waiting (budget_exceeded)\n"
         + note(GiveUp("budget_exceeded", 5.0, 3.361, 4.0), 2)
-        + f"\notel_ratelimit.AdmissionTimeoutError: {queue_error(GiveUp('queue_budget_exceeded', 9.0, 1.0, 2.0))}\n"
+        + "\notel_ratelimit.AdmissionTimeoutError: "
+        + queue_message(GiveUp("queue_budget_exceeded", 9.0, 1.0, 2.0), limit_words())
+        + "\n"
     )
     status, out, _ = here("explain", log)
     assert status == 0

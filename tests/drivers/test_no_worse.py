@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -22,7 +22,9 @@ from tests.telemetry_probe import Probe, notes
 Instrumented = Callable[..., Probe]
 
 DAY = {"retry-after": "86400"}
-CLOSED = Reply(status=429, headers=DAY, json={"error": {"message": "Rate limit exceeded.", "code": "rate_limit_exceeded"}})
+CLOSED = Reply(
+    status=429, headers=DAY, json={"error": {"message": "Rate limit exceeded.", "code": "rate_limit_exceeded"}}
+)
 """A refusal that would close the limit for a day, and says nothing else."""
 
 
@@ -53,17 +55,12 @@ def test_a_delay_of_a_day_closes_nothing_for_the_next_call(
 
 
 def test_many_callers_of_a_closed_limit_ask_one_at_a_time(instrumented: Instrumented) -> None:
-    """While the limit stays closed one request at a time goes out for all of them; the others fail by its answer, as SDK errors."""
+    """While the limit stays closed one request at a time goes out for all of them; its answer is the others' end."""
     instrumented()
-    under_way: list[int] = []
-    most = 0
-
-    def slowly(_draw: object) -> float:
-        return 0.1
-
-    with ThrottlingServer(latency=slowly, script=[CLOSED] * 200) as server, openai.OpenAI(
-        base_url=server.base_url, api_key="test", max_retries=1
-    ) as client:
+    with (
+        ThrottlingServer(script=[CLOSED] * 200) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="test", max_retries=1) as client,
+    ):
         with pytest.raises(openai.RateLimitError):
             chat(client)
         errors: list[BaseException] = []
@@ -81,18 +78,20 @@ def test_many_callers_of_a_closed_limit_ask_one_at_a_time(instrumented: Instrume
             thread.join(60)
         assert len(errors) == 20
         sent = server.counts.requests - 1
-        assert 1 <= sent < 20, (sent, under_way, most)
+        assert 1 <= sent < 20
+        assert server.counts.peak_concurrency == 1
         unsent = [error for error in errors if isinstance(error, otel_ratelimit.AdmissionTimeoutError)]
         assert len(unsent) == 20 - sent
-        assert not any("0.000 s" in str(error) and "would come in 0.000" in str(error) for error in unsent)
+        assert not any("would come in 0.000 s" in str(error) for error in unsent)
 
 
 def test_a_limit_that_opens_early_is_open_for_all(instrumented: Instrumented) -> None:
     """Closed for a day, but served again at the second question: all that wait are served then, and nobody waits for a day."""
     instrumented()
-    with ThrottlingServer(script=[CLOSED, CLOSED]) as server, openai.OpenAI(
-        base_url=server.base_url, api_key="test"
-    ) as client:
+    with (
+        ThrottlingServer(script=[CLOSED, CLOSED]) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="test") as client,
+    ):
         with pytest.raises(openai.RateLimitError):
             chat(client)
         answered: list[Any] = []
@@ -211,7 +210,7 @@ def test_tiny_delays_again_and_again_use_the_whole_budget(
     assert "(budget 2.5 s, next wait 0.0" in note
     assert "pauses of our own, which grow with each refusal" in note
     waited = float(note.partition(" s of waiting")[0].rpartition(" ")[2])
-    assert 2.4 < waited
+    assert waited > 2.4
 
 
 # --- backoffs that nobody needs ---------------------------------------------------------------------------------------
@@ -224,9 +223,10 @@ def test_headers_that_show_room_end_a_backoff(instrumented: Instrumented) -> Non
     """
     instrumented()
     cold = Reply(status=429, headers={"retry-after": "1"}, json={"error": {"message": "Too many requests."}})
-    with ThrottlingServer([Limit("tokens", 200_000)], script=[cold] * 3, latency=0.02) as server, openai.OpenAI(
-        base_url=server.base_url, api_key="test"
-    ) as client:
+    with (
+        ThrottlingServer([Limit("tokens", 200_000)], script=[cold] * 3, latency=0.02) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="test") as client,
+    ):
         began = time.monotonic()
         waiting = [60]
         lock = threading.Lock()
@@ -253,24 +253,21 @@ def test_headers_that_show_room_end_a_backoff(instrumented: Instrumented) -> Non
 
 
 def test_a_lone_caller_is_never_refused_twice_for_one_call(instrumented: Instrumented) -> None:
-    """Calls one after the other under a known bucket that holds four of them: the turn carries the margin that the network needs."""
+    """Calls one after the other under a known bucket: the turn carries the margin that arithmetic and network need."""
     probe = instrumented()
-    limit = Limit("tokens", 12_000)  # 200 a second: a call of 100 each half second
+    limit = Limit("tokens", 12_000, used=11_000)  # 200 a second: a call of 100 each half second
     with ThrottlingServer([limit]) as server, openai.OpenAI(base_url=server.base_url, api_key="test") as client:
-        limit_is_used_up = client.chat.completions.create(
-            model="gpt-4o", messages=MESSAGES, max_tokens=11_900, timeout=30
-        )
-        assert limit_is_used_up.choices
-        for _ in range(8):
+        for _ in range(20):
             client.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=100)
-        assert server.counts.throttled <= 1
+        assert server.counts.throttled <= 2
     counts = [(span.attributes or {})["otel_ratelimit.throttle.count"] for span in probe.spans("rate_limited")]
     assert all(isinstance(count, int) and count <= 1 for count in counts)
 
 
 def test_the_setting_is_told_to_policy() -> None:
     """All three values, and an error that names them."""
-    for value in ("send", "pace", "wait"):
-        assert Policy(when_retries_disabled=value).when_retries_disabled == value  # type: ignore[arg-type]
+    values: tuple[Literal["send", "pace", "wait"], ...] = ("send", "pace", "wait")
+    for value in values:
+        assert Policy(when_retries_disabled=value).when_retries_disabled == value
     with pytest.raises(otel_ratelimit.ConfigurationError, match="send, pace, wait"):
         Policy(when_retries_disabled="never")  # type: ignore[arg-type]

@@ -16,11 +16,11 @@ _NUMBER: Final = r"(\d{1,12}(?:\.\d{1,9})?(?:e\+\d{1,3})?)"
 _REST: Final = r'[^\n"\\]{0,300}'
 _NOTE: Final = re.compile(
     rf"otel_ratelimit: gave up after \d{{1,9}} attempts? and {_NUMBER} s of waiting"
-    rf" \(budget {_NUMBER} s(?:, next wait {_NUMBER} s)?\): ({_REST})"
+    rf"(?: \([a-z0-9 .,]{{1,200}}\))? \(budget {_NUMBER} s(?:, next wait {_NUMBER} s)?\): ({_REST})"
 )
 _QUEUE: Final = re.compile(
-    rf"nothing was sent: the turn of this call in otel_ratelimit's own queue(?: would come in {_NUMBER} s, which)?"
-    rf" is beyond its budget of {_NUMBER} s \({_NUMBER} s waited\){_REST}"
+    r"nothing was sent: the turn of this call in otel_ratelimit's own queue would come"
+    rf" (?:in {_NUMBER} s|at a time that is not known), beyond its budget of {_NUMBER} s \({_NUMBER} s waited\){_REST}"
 )
 _WAIT: Final = re.compile(rf"\b(?:waits|would wait) {_NUMBER} s \((?:throttled|admission|backoff)\)")
 _GAVE_UP: Final = re.compile(rf"\bgave up after \d{{1,9}} throttles? and {_NUMBER} s of waiting \(([a-z_]{{1,40}})\)")
@@ -30,7 +30,7 @@ _LOGGER: Final = re.compile(r"\botel_ratelimit(?:\.\w{1,40}){0,4}")
 KNOWN: Final[dict[GiveUpReason, tuple[str, str]]] = {
     "budget_exceeded": (
         "the delay that the server asked for does not fit the budget",
-        "Raise OTEL_RATELIMIT_MAX_WAIT and the call's timeout to wait it out.",
+        "Set OTEL_RATELIMIT_MAX_WAIT to more to wait it out.",
     ),
     "quota": (
         "the quota is used up or billing is off",
