@@ -157,7 +157,7 @@ class Gateway:
 
         self._at(now + after, finished)
         self.seen.append(Seen(now, call.number, index, 500 if fails else 200, "", after))
-        headers = self._limit_headers(now, index)
+        headers = self._limit_headers(now, index, refused=False)
         if fails:
             return Answer(500, headers, wording.error_body(), after)
         return Answer(200, headers, wording.served_body(world, call), after)
@@ -196,8 +196,12 @@ class Gateway:
         self.seen.append(Seen(now, call.number, index, self.world.status, why, delay))
         return Answer(self.world.status, headers, body, REFUSAL_TIME)
 
-    def _limit_headers(self, now: float, index: int) -> dict[str, str]:
-        return wording.limit_headers(self.world, self.deployments[index].measures, now)
+    def _limit_headers(self, now: float, index: int, *, refused: bool = True) -> dict[str, str]:
+        if refused and self.world.silent_refusals:
+            return {}
+        # The day's requests are shown where the minute's have no limit of their own (Groq).
+        day = [] if self._day is None else [self._day]
+        return wording.limit_headers(self.world, [*self.deployments[index].measures, *day], now)
 
     def _route(self) -> int:
         count = len(self.deployments)
@@ -219,7 +223,7 @@ class Gateway:
 
     def _other(self, now: float) -> None:
         """Another tenant sends a usual call, and makes no fuss if it is refused."""
-        call = Call(-1, 0, None, 0, self.world.tokens, 0.0)
+        call = Call(-1, 0, None, 0, self.world.tokens, 0.0, "")
         deployment = self.deployments[self._route()]
         if deployment.refuses(now, call) is None:
             deployment.charge(now, call.charge, 1.0)

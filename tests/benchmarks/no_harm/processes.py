@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-MOST_CPU = 120
+MOST_CPU = 60
 """Seconds of processor time after which a run is ended: it makes no progress."""
 
 

@@ -21,7 +21,8 @@ from functools import partial
 from typing import Any
 
 STEP = 1e-9
-"""Seconds that each change of threads takes at least: a wait that rounding has made too short must see time move."""
+"""Seconds that each change of threads, and each look at the clock, takes at least: a wait that rounding has made too short must
+see time move, as it does on a real clock."""
 
 PATIENCE = 600.0
 """Real seconds after which a run is taken for blocked."""
@@ -54,6 +55,8 @@ class Scheduler:
         self._faults: list[BaseException] = []
 
     def time(self) -> float:
+        """A look at the clock."""
+        self.now += STEP
         return self.now
 
     def sleep(self, seconds: float) -> None:

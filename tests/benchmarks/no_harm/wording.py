@@ -28,16 +28,18 @@ class Measure(NamedTuple):
 
 
 def limit_headers(world: World, measures: list[Measure], now: float) -> dict[str, str]:
-    """``x-ratelimit-*`` of a deployment, on whatever it answers."""
+    """``x-ratelimit-*``; of two limits on one unit the first is shown."""
     headers: dict[str, str] = {}
-    if world.headers == "none":
-        return headers
-    for measure in measures:
+    for measure in reversed(measures):
         shown = measure.shown
-        headers[f"x-ratelimit-remaining-{measure.unit}"] = str(max(0, math.floor(shown.capacity - shown.used(now))))
+        reset = max(0.0, shown.reset(now))
+        if world.headers in ("full", "remaining"):
+            headers[f"x-ratelimit-remaining-{measure.unit}"] = str(max(0, math.floor(shown.capacity - shown.used(now))))
         if world.headers == "full":
             headers[f"x-ratelimit-limit-{measure.unit}"] = f"{shown.capacity:.0f}"
-            headers[f"x-ratelimit-reset-{measure.unit}"] = wording.duration(max(0.0, shown.reset(now)))
+        if world.headers in ("full", "reset"):
+            text = str(math.ceil(reset)) if world.whole_seconds else wording.duration(reset)
+            headers[f"x-ratelimit-reset-{measure.unit}"] = text
     return headers
 
 
@@ -70,7 +72,7 @@ def refusal_body(world: World, measure: Measure, call: Call, now: float, delay: 
     limit = measure.shown.capacity
     per = f"{unit} per {WINDOWS.get(measure.shown.window, f'{measure.shown.window:g} seconds')}"
     requested = measure.cost(call)
-    where = f"for gpt-4o in organization org-test on {per}"
+    where = f"for {call.model} in organization org-test on {per}"
     if math.isinf(delay):
         message = f"Request too large {where}: Limit {measure.enforced.capacity:.0f}, Requested {requested:.0f}."
     else:
@@ -95,7 +97,7 @@ def too_many_at_once(world: World) -> dict[str, Any]:
 
 def served_body(world: World, call: Call) -> dict[str, Any]:
     """The body of an answer."""
-    body = answers.chat({"model": "gpt-4o"})
+    body = answers.chat({"model": call.model})
     output = min(call.output, call.charge - 1)
     usage = {"prompt_tokens": call.charge - output, "completion_tokens": output, "total_tokens": call.charge}
     return {**body, "usage": usage if world.usage else None}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 DAY = 86_400.0
+MODELS = ("gpt-4o", "gpt-4o-mini")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Call:
     """Tokens that the server charges in all."""
     pause: float
     """Seconds that its caller lets pass before it."""
+    model: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class World:
     """Of a usual call."""
     tail: str
     pause: float
+    models: int
+    """All on one limit."""
     # --- the limit
     kind: str
     window: float
@@ -66,6 +70,10 @@ class World:
     # --- what it tells
     status: int
     headers: str
+    silent_refusals: bool
+    """The headers of limits are on answers only."""
+    whole_seconds: bool
+    """Resets are whole seconds, rounded up, instead of durations."""
     retry_after: str
     message: str
     usage: bool
@@ -99,7 +107,9 @@ class World:
     def __str__(self) -> str:
         traits = self.traits()
         if self.day is None:
-            traits.pop("day_kind", None)
+            del traits["day_kind"]
+        if self.models == 1:
+            del traits["models"]
         if len(self.deployments) == 1:
             for name in ("deployments", "routing", "failover"):
                 traits.pop(name, None)
@@ -139,6 +149,7 @@ def _between(rng: random.Random, low: float, high: float) -> float:
 def draw(seed: int) -> World:
     """The world of this seed; always the same."""
     rng = random.Random(f"no harm {seed}")
+    more = random.Random(f"no harm {seed}, continued")
     callers = rng.choice((4, 8, 16, 32, 64))
     calls = max(60, callers * 2, round(_between(rng, 60, 250)))
     window = rng.choice((1.0, 5.0, 10.0, 60.0, 60.0))
@@ -161,6 +172,9 @@ def draw(seed: int) -> World:
     # Below a few calls in each second (or window) of each deployment there is no limit, only a closed door.
     least = 2.5 * count if window == 1.0 or by_second else 2.5 * count / window
     needs = min(max(needs, 5.0), 400.0, calls / least)
+    headers = rng.choice(("full", "full", "remaining", "none", "none"))
+    if headers == "remaining" and more.random() < 0.25:
+        headers = "reset"
     return World(
         seed=seed,
         threads=rng.random() < 0.25,
@@ -171,6 +185,7 @@ def draw(seed: int) -> World:
         tokens=rng.choice((300, 1500, 4000)),
         tail=rng.choice(("light", "light", "heavy")),
         pause=pause,
+        models=2 if more.random() < 0.15 else 1,
         kind=rng.choice(("bucket", "fixed", "sliding")),
         window=window,
         by_second=by_second,
@@ -184,7 +199,9 @@ def draw(seed: int) -> World:
         charged=rng.random() < 0.3,
         charged_at_end=rng.random() < 0.1,
         status=rng.choice((429, 429, 429, 503)),
-        headers=rng.choice(("full", "full", "remaining", "none", "none")),
+        headers=headers,
+        silent_refusals=more.random() < 0.25,
+        whole_seconds=more.random() < 0.25,
         retry_after=retry_after,
         message=rng.choice(("numbers", "delay", "nothing", "nothing")),
         usage=rng.random() < 0.8,
@@ -228,6 +245,7 @@ def calls_of(world: World) -> list[Call]:
                 output=output,
                 charge=round(total),
                 pause=rng.expovariate(1 / world.pause) if world.pause else 0.0,
+                model=MODELS[number % world.models],
             )
         )
     return calls
