@@ -170,6 +170,7 @@ class Gateway:
         never = math.isinf(measure.enforced.delay(now, measure.cost(call)))
         if world.charged and not never:
             self._charge_refused(now, call, deployment)
+            measure = deployment.refuses(now, call) or measure  # another limit may be the one to wait for now
         delay = measure.enforced.delay(now, measure.cost(call))
         headers = {**self._limit_headers(now, index), **wording.retry_after(world, delay)}
         body = wording.refusal_body(world, measure, call, now, delay)
