@@ -22,10 +22,13 @@ users while the model thinks: it counts as content, or the pause after it would 
 
 
 def is_bookkeeping(event: object) -> bool:
-    """Whether the event carries nothing that a caller would show or keep: it is certain to come again on another attempt."""
+    """Whether the event carries nothing that a caller would show or keep: it is certain to come again on another attempt.
+
+    So is a failure that does not say of what: Azure sends one before the event that does.
+    """
     kind = _read(event, "type")
     if isinstance(kind, str):
-        return kind in _LIFECYCLE
+        return kind in _LIFECYCLE or (kind == "response.failed" and not _read(_read(event, "response"), "error"))
     choices = _read(event, "choices")
     if not isinstance(choices, (list, tuple)) or _read(event, "usage"):
         return False

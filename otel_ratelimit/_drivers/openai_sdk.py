@@ -72,6 +72,9 @@ _RETRY_COUNT: Final = "x-stainless-retry-count"
 _SESSION: Final = "otel_ratelimit"
 """Key among a response's ``extensions``."""
 
+_SMALL: Final = 1 << 16
+"""Bytes; as many as the parser reads."""
+
 _FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
@@ -83,7 +86,7 @@ class Failure(NamedTuple):
     status: int | None
     error_type: str
     headers: Mapping[str, str]
-    body: bytes | None
+    body: Any
     response: Any
 
     def __repr__(self) -> str:
@@ -99,9 +102,26 @@ class Failure(NamedTuple):
         return None if self.status is None else parse_throttle(self.status, self.headers, self.body)
 
 
+class RefusedAnswer(Exception):
+    """Carries an answer with status 200 that is a throttle through the pump, as exceptions go. Never reaches the caller.
+
+    Attributes:
+        answer: what the SDK made of it, for the caller.
+        response, body: for the parser; the latter parsed, or as bytes or text.
+    """
+
+    def __init__(self, answer: Any, response: Any, body: Any) -> None:
+        super().__init__()
+        self.answer = answer
+        self.response = response
+        self.body = body
+
+
 def read_failure(error: Exception) -> Failure:
     """Sort an exception that came out of ``request``."""
     name = type(error).__name__
+    if type(error) is RefusedAnswer:
+        return Failure(None, 200, names.ERROR_IN_STREAM, error.response.headers, error.body, error.response)
     if isinstance(error, openai.APIStatusError):
         return failure_of_response(error.response)
     if isinstance(error, openai.APITimeoutError):
@@ -137,6 +157,30 @@ def body_of(response: Any) -> bytes | None:
     except Exception:  # ResponseNotRead of httpx or httpx2, whichever this client uses
         return None
     return content if isinstance(content, bytes) else None
+
+
+def is_small_json(response: Any) -> bool:
+    """Whether the body is one JSON document that was made as a whole, as errors are, though a stream was asked for. (A stream of
+    unknown length may be announced as JSON too.)"""
+    length = response.headers.get("content-length", "")
+    kind = response.headers.get("content-type", "")
+    return kind.startswith("application/json") and length.isdecimal() and len(length) < 6 and int(length) < _SMALL
+
+
+def read_whole(response: Any) -> Any:
+    """Read such a body; returns it, too. What fails there is raised as the SDK raises it."""
+    try:
+        return response.read()
+    except Exception as error:
+        raise openai.APIConnectionError(request=response.request) from error
+
+
+async def read_whole_async(response: Any) -> Any:
+    """The same, awaited."""
+    try:
+        return await response.aread()
+    except Exception as error:
+        raise openai.APIConnectionError(request=response.request) from error
 
 
 def may_be_opened_again(options: Any) -> bool:

@@ -19,7 +19,7 @@ from opentelemetry import context as otel_context
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core.events import Deliver, GiveUp, Outcome
-from otel_ratelimit._core.hints import parse_stream_event
+from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
 from otel_ratelimit._core.opening import FAILURES, MAX_HELD, is_bookkeeping
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
@@ -134,11 +134,16 @@ class RefusedByEvent(Exception):
         self.event = event
 
 
-def _throttle_in(failure: Exception) -> Throttle | None:
+class RefusedByBody(RefusedByEvent):
+    """The same of a body that is no stream at all; the SDK finds no event in it."""
+
+
+def _throttle_in(failure: Exception, response: Any) -> Throttle | None:
+    """What an event or exception says, and the head of the 200 around it: its ``Retry-After`` counts where it is a throttle."""
     if isinstance(failure, RefusedByEvent):
-        return parse_stream_event(failure.event)
+        return parse_stream_event(failure.event, headers=response.headers)
     body = openai_sdk.error_in_stream(failure)
-    return None if body is None else parse_stream_event({"error": body})
+    return None if body is None else parse_stream_event({"error": body}, headers=response.headers)
 
 
 class Opening:
@@ -152,14 +157,25 @@ class Opening:
         typed: whether failures come as events too, not only as exceptions.
     """
 
-    __slots__ = ("_counted", "_response", "_source_of", "error", "held", "opened", "session", "stream", "typed")
+    __slots__ = (
+        "_counted",
+        "_looked",
+        "_response",
+        "_source_of",
+        "error",
+        "held",
+        "opened",
+        "session",
+        "stream",
+        "typed",
+    )
 
     def __init__(self, session: StreamSession, stream: Any, source_of: Callable[[], Any]) -> None:
         self.session = session
         self.stream = stream
         self._source_of = source_of
         self._response = stream.response
-        self._counted = False
+        self._counted = self._looked = False
         self.typed = openai_sdk.has_typed_events(session.options)
         self.held: list[Any] = []
         self.error: Exception | None = None
@@ -178,17 +194,31 @@ class Opening:
         self.stream.response = self._response
         if is_bookkeeping(event) and len(self.held) < MAX_HELD:
             self.held.append(event)
-        elif parse_stream_event(event) is not None:
+        elif parse_stream_event(event, headers=self._response.headers) is not None:
             return RefusedByEvent(event)
         else:
             self._release(event)
         return None
 
+    @_guard.contained("stream", lambda _self: None)
+    def whole(self) -> Any:
+        """The response, once, where its body is no stream: to be read before the SDK looks for events in it. Else None."""
+        looked, self._looked = self._looked, True
+        return None if looked or not openai_sdk.is_small_json(self._response) else self._response
+
+    @_guard.contained("stream", lambda _self: None)
+    def came_whole(self) -> Exception | None:
+        """That body has been read: returned if it is a refusal."""
+        body = openai_sdk.body_of(self._response)
+        if body is None or parse_throttle(200, self._response.headers, body) is None:
+            return None
+        return RefusedByBody(body)
+
     @_guard.contained("stream", lambda self, error: self._fail(error))
     def broke(self, error: Exception) -> Exception | None:
         """An exception before any content: returned if it is a refusal."""
         self.stream.response = self._response
-        if _throttle_in(error) is not None:
+        if _throttle_in(error, self._response) is not None:
             return error
         self._fail(error)
         return None
@@ -202,13 +232,15 @@ class Opening:
     def refused(self, refusal: Exception) -> Step:
         """The core's word on a refusal before any content."""
         self._counted = True
-        throttle = _throttle_in(refusal)
+        throttle = _throttle_in(refusal, self._response)
         assert throttle is not None
         return self.session.refused(refusal, throttle, False)
 
     def given_up(self, refusal: Exception) -> None:
         """No further attempt: the caller has everything as it would have come without us."""
         self.opened = True
+        if isinstance(refusal, RefusedByBody):
+            return
         if isinstance(refusal, RefusedByEvent):
             self.held.append(refusal.event)
         else:
@@ -217,7 +249,7 @@ class Opening:
     def replaced(self, answer: Any) -> Any:
         """Another attempt was answered: the caller's stream goes on with it. Returns the SDK's generator over it."""
         self.held.clear()
-        self._counted = False
+        self._counted = self._looked = False
         openai_sdk.adopt(self.stream, self._response, answer)
         return self._source_of()
 
@@ -236,7 +268,7 @@ class Opening:
     def failed_late(self, failure: object) -> None:
         """An exception, or an event of a type in ``FAILURES``, after content. Counted once, however many events tell of it."""
         refusal = failure if isinstance(failure, Exception) else RefusedByEvent(failure)
-        throttle = None if self._counted else _throttle_in(refusal)
+        throttle = None if self._counted else _throttle_in(refusal, self._response)
         if throttle is not None:
             self._counted = True
             step = self.session.refused(refusal, throttle, True)
@@ -260,13 +292,14 @@ def read(opening: Opening) -> Iterator[Any]:
         while not opening.opened:
             refusal: Exception | None = None
             try:
-                event = next(source)
+                whole = opening.whole()
+                event = next(source) if whole is None else openai_sdk.read_whole(whole)
             except StopIteration:
                 opening.ended()
             except Exception as error:
                 refusal = opening.broke(error)
             else:
-                refusal = opening.arrived(event)
+                refusal = opening.arrived(event) if whole is None else opening.came_whole()
             if refusal is not None:
                 source = _another(opening, source, refusal)
     finally:
@@ -312,13 +345,14 @@ async def read_async(opening: Opening) -> AsyncIterator[Any]:
             while not opening.opened:
                 refusal: Exception | None = None
                 try:
-                    event = await anext(source)
+                    whole = opening.whole()
+                    event = await (anext(source) if whole is None else openai_sdk.read_whole_async(whole))
                 except StopAsyncIteration:
                     opening.ended()
                 except Exception as error:
                     refusal = opening.broke(error)
                 else:
-                    refusal = opening.arrived(event)
+                    refusal = opening.arrived(event) if whole is None else opening.came_whole()
                 if refusal is not None:
                     source = await _another_async(opening, source, refusal)
         finally:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
+from otel_ratelimit._drivers.disguised import refusal_in, seen_through
+from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._drivers.session import Session, Step
 
@@ -33,11 +35,15 @@ def request(
                     result = wrapped(*args, **kwargs)
                 except Exception as raised:
                     error = raised
-                    step = session.failed(raised)
+                    step = session.failed(seen_through(session, raised))
                     continue
-                session.succeeded(result)
-                return result
-            if isinstance(step, Sleep):
+                refusal = refusal_in(session, result)
+                if refusal is None:
+                    session.succeeded(result)
+                    return result
+                error = refusal
+                step = session.failed(refusal)
+            elif isinstance(step, Sleep):
                 session.wait_began(step)
                 _wait(session, step.until)
                 step = session.woke()
@@ -45,7 +51,10 @@ def request(
                 session.client._sleep_for_retry(**session.back_off_arguments())
                 step = session.woke()
             else:
-                raise session.concluded(step, error)
+                error = session.concluded(step, error)
+                if type(error) is RefusedAnswer:
+                    return error.answer
+                raise error
     finally:
         if not session.released:
             session.left()

@@ -48,12 +48,18 @@ class Reply:
 
     @property
     def is_throttle(self) -> bool:
-        """Whether it tells the caller that there were too many: by its status, or by the last event of its stream."""
+        """Whether it tells the caller that there were too many: by its status, by the last event of its stream, or by an error in
+        the body of a 200."""
         if self.status in THROTTLES:
             return True
-        last = self.events[-1] if self.events else {}
-        error = last.get("error") or (last.get("response") or {}).get("error") or {}
-        return "rate_limit" in str(error.get("code"))
+        last = self.events[-1] if self.events else self.json
+        if not isinstance(last, Mapping):
+            return False
+        choices = last.get("choices")
+        holders = (last, last.get("response"), *(choices if isinstance(choices, (list, tuple)) else ()))
+        errors = [holder.get("error") for holder in holders if isinstance(holder, Mapping)]
+        codes = [str(error.get("code")) for error in (*errors, last) if isinstance(error, Mapping)]
+        return any("rate_limit" in code or code == "429" for code in codes)
 
     @classmethod
     def ok(cls, *, before: float = 0.0) -> Reply:
