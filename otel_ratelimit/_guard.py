@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _log: Final = logging.getLogger("otel_ratelimit")
 _reported: Final[set[tuple[str, str]]] = set()
-_reported_lock: Final = threading.Lock()
+_reported_lock: Final = threading.RLock()  # a signal handler may meet a fault while one is reported
 raise_faults = False
 """Set by our own test-suite only: a fault is raised instead of contained."""
 

@@ -9,7 +9,7 @@ calls are admitted as fit, in order, and woken. So nothing storms, nothing is po
 on who wakes up first. The others are told a time too, later than their turn is expected: if the one in front is lost
 without leaving (its thread was killed), somebody else finds the queue standing and moves it on.
 
-The life of a ticket: ``enter`` -> (``check`` until it answers None) -> send -> ``settle`` -> ``leave``, or
+The life of a ticket: ``join`` -> (``check`` until it answers None) -> send -> ``settle`` -> ``leave``, or
 ``requeue`` and ``check`` again. ``leave`` is harmless at any time and ends every life.
 """
 
@@ -89,67 +89,72 @@ class Admission:
 
     # --- the life of a call -------------------------------------------------------------------------------------------
 
-    def enter_calmly(self, now: float, cost: Cost, priority: Priority) -> Ticket | None:
-        """:meth:`enter`, if nobody waits and every limit surely has more than enough room: by far the usual call. None: it may
-        be so or not, nothing was done."""
-        limits = self._limits
-        if self._queue.size or limits.calm is NOBODY or now < self._now:
-            return None
-        ticket = Ticket(cost, priority, self._number + 1)
-        if not limits.reserve_calmly(ticket, now):
-            return None
-        self._now = ticket.arrived = ticket.since = now
-        self._number += 1
-        ticket.state = IN_FLIGHT
+    def enter(self, now: float, cost: Cost, priority: Priority) -> Ticket:
+        """:meth:`ticket` and :meth:`join` in one, where no interrupt can come between the two."""
+        ticket = self.ticket(cost, priority)
+        self.join(ticket, now)
         return ticket
 
-    def enter(self, now: float, cost: Cost, priority: Priority) -> Ticket:
-        """A call takes its place. ``ticket.admitted`` is True at once if nobody waits and every limit has room."""
-        calmly = self.enter_calmly(now, cost, priority)
-        if calmly is not None:
-            return calmly
-        self._arrive(now)
+    def ticket(self, cost: Cost, priority: Priority) -> Ticket:
+        """A call's place, not taken yet. Whoever is interrupted while it is taken can give it back, by this."""
         self._number = number = self._number + 1
-        ticket = Ticket(cost, priority, number)
+        return Ticket(cost, priority, number)
+
+    def join_calmly(self, ticket: Ticket, now: float) -> bool:
+        """:meth:`join`, if nobody waits and every limit surely has more than enough room: by far the usual call. False: it may
+        be so or not, nothing was done."""
+        limits = self._limits
+        if self._queue.waiting or limits.calm is NOBODY or now < self._now:
+            return False
+        if not limits.reserve_calmly(ticket, now):
+            return False
+        self._now = ticket.arrived = ticket.since = now
+        ticket.state = IN_FLIGHT
+        return True
+
+    def join(self, ticket: Ticket, now: float) -> None:
+        """A call takes its place. ``ticket.admitted`` is True at once if nobody waits and every limit has room."""
+        if self.join_calmly(ticket, now):
+            return
+        self._arrive(now)
         ticket.arrived = ticket.since = now
         limits = self._limits
-        needs = limits.needs(cost)
-        if not self._queue.size:
+        ticket.needs = needs = limits.needs(ticket.cost)
+        if not self._queue.waiting:
             at, probes = self._ready(needs, None, now)
             if at <= now:
-                ticket.state = IN_FLIGHT
                 limits.reserve(ticket, needs, now, probes=probes)
-                return ticket
-        ticket.needs = needs
+                ticket.state = IN_FLIGHT
+                return
+        ticket.state = WAITING
+        ticket.collected = False
         self._queue.join(ticket)
         self._pump(now)
         ticket.collected = ticket.state == IN_FLIGHT
-        return ticket
 
-    def watch(self, now: float, cost: Cost, priority: Priority) -> tuple[Ticket, float]:
+    def watch(self, ticket: Ticket, now: float) -> float:
         """A call that goes at once, whatever the limits say; what it takes is counted all the same.
 
-        Returns its ticket, in flight, and for how many seconds it would have been held: 0 if it fits now, and also where only
-        the next answer can tell.
+        Returns for how many seconds it would have been held: 0 if it fits now, and also where only the next answer can tell.
         """
         self._arrive(now)
-        self._number = number = self._number + 1
-        ticket = Ticket(cost, priority, number)
         ticket.arrived = ticket.since = now
-        ticket.state = IN_FLIGHT
         limits = self._limits
-        if limits.reserve_calmly(ticket, now):
-            return ticket, 0.0
-        needs = limits.needs(cost)
-        at = limits.when(needs, None, now)
-        held = at - now if at < math.inf else 0.0
-        limits.reserve(ticket, needs, now, probes=held > 0)
-        return ticket, held
+        held = 0.0
+        if not limits.reserve_calmly(ticket, now):
+            needs = limits.needs(ticket.cost)
+            at = limits.when(needs, None, now)
+            held = at - now if at < math.inf else 0.0
+            limits.reserve(ticket, needs, now, probes=held > 0)
+        ticket.state = IN_FLIGHT
+        return held
 
     def check(self, ticket: Ticket, now: float) -> float | None:
         """None if the call is admitted; else the time before which asking again is pointless, unless woken earlier."""
         if ticket.state == WAITING:
             self._arrive(now)
+            if ticket.number not in self._queue.waiting:  # an interrupt took the one who was about to let it go
+                self._queue.join(ticket)
             self._pump(now)
             if ticket.state == WAITING:
                 if ticket.told <= now:
@@ -169,14 +174,15 @@ class Admission:
                 ticket.told = busy_until
                 return busy_until
             self._queue.remove(ticket)
-            ticket.state = IN_FLIGHT
             self._limits.reserve(ticket, ticket.needs, now, probes=True)
+            ticket.state = IN_FLIGHT
         ticket.collected = True
         return None
 
-    def has_refused_since(self, ticket: Ticket) -> bool:
-        """Whether the server has refused a call since this one came, or came back."""
-        return self._limits.refused_at >= ticket.since
+    def closed_until(self, ticket: Ticket) -> float | None:
+        """Until when the server told a caller to stay away, the last that it refused since this call came, or came back; None
+        where it has refused none."""
+        return self._limits.closed_until if self._limits.closed_at >= ticket.since else None
 
     def settle_calmly(self, ticket: Ticket, now: float) -> bool:
         """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and
@@ -187,11 +193,11 @@ class Admission:
             or ticket.levels is not None
             or limits.calm is NOBODY
             or not 0.0 <= now - limits.looked_at < LOOK_AGAIN
-            or self._queue.size
+            or self._queue.waiting
         ):
             return False
         ticket.state = SETTLED
-        limits.gates.in_flight -= 1
+        limits.gates.flying.discard(ticket)
         return True
 
     def settle(
@@ -224,7 +230,7 @@ class Admission:
         limits = self._limits
         if ticket.state == IN_FLIGHT:
             ticket.state = SETTLED
-            limits.gates.in_flight -= 1
+            limits.gates.flying.discard(ticket)
         elif ticket.state != SETTLED or throttle is None:
             return
         if ticket.forced:
@@ -233,16 +239,18 @@ class Admission:
         ticket.sent_at = min(ticket.sent_at, now)
         if throttle is not None:
             self._arrive(now)
-            limits.learn_refusal(ticket, now, readings, throttle, slow_down=slow_down, waiting=self._queue.size > 0)
+            limits.learn_refusal(
+                ticket, now, readings, throttle, slow_down=slow_down, waiting=bool(self._queue.waiting)
+            )
             if throttle.retryable:
                 self.cause = cause
         elif not succeeded or not limits.nothing_new(ticket, readings, now):
             self._arrive(now)
-            waiting = self._queue.size > 0
+            waiting = bool(self._queue.waiting)
             limits.learn(
                 ticket, now, readings, succeeded=succeeded, rejected=rejected, used=used_tokens, waiting=waiting,
             )  # fmt: skip
-        if self._queue.size:
+        if self._queue.waiting:
             self._arrive(now)
             self._pump(now)
 
@@ -269,20 +277,19 @@ class Admission:
 
         A call that was sent and then cancelled stays charged, because the server has charged it.
         """
-        state, ticket.state = ticket.state, GONE
-        if state in (SETTLED, GONE):
-            return
-        if state == WAITING:
-            self._queue.remove(ticket)
-        else:
-            self._limits.gates.in_flight -= 1
+        ticket.state = GONE
+        limits = self._limits
+        if ticket in limits.gates.flying:
             if ticket.forced:
                 self._probe_ended()
             if ticket.collected:
-                self._limits.lost(ticket)
+                limits.lost(ticket)
             else:
-                self._limits.give_back(ticket)
-        if self._queue.size:
+                limits.give_back(ticket)
+            limits.gates.flying.discard(ticket)
+        elif not self._queue.remove(ticket):
+            return
+        if self._queue.waiting:
             self._arrive(now)
             self._pump(now)
 
@@ -322,7 +329,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Calls in the queue."""
-        return self._queue.size
+        return len(self._queue.waiting)
 
     @property
     def in_flight(self) -> int:
@@ -335,7 +342,7 @@ class Admission:
         """Admit whoever fits, in order; tell the one whose turn is next, and those who hold a place, when to come."""
         queue = self._queue
         limits = self._limits
-        while queue.size:
+        while queue.waiting:
             ticket, holders = queue.next(now)
             held: Needs | None = None
             for other in holders:
@@ -354,8 +361,8 @@ class Admission:
                 self._tell(ticket, max(at, now + LEAST_SLEEP))
                 return
             queue.serve(ticket)
-            ticket.state = IN_FLIGHT
             limits.reserve(ticket, needs, now, probes=probes)
+            ticket.state = IN_FLIGHT
             self._wakes.append(ticket)
 
     def _ready(self, needs: Needs, held: Needs | None, now: float) -> tuple[float, bool]:

@@ -53,6 +53,10 @@ FIRST_MARGIN: Final = 0.8
 refusals alone."""
 
 
+ROUNDED: Final = 0.1
+"""Share of a reset time that its rounding may have cut off at most; so that a time of one second is not taken for two."""
+
+
 class Reading(Protocol):
     """What a response's headers say of one limit (``hints.limits.LimitReading``)."""
 
@@ -106,6 +110,12 @@ class Entry:
         """What the last header that the ledger did not explain said: units left, seconds until full."""
         self.measured = (0.0, 0.0)
         """A window that is no usual one, as one reading had it, and what was left then: believed once a second one agrees."""
+
+    def full_at(self, reset: float | None, sent_at: float) -> float:
+        """When the limit is full again, by the reset time that came with a request sent at ``sent_at``; inf where none did."""
+        if reset is None or reset <= 0.0:
+            return math.inf
+        return sent_at + reset + min(self.grain, ROUNDED * reset)
 
 
 class Book:

@@ -10,7 +10,7 @@ once more; the call ends at once instead, while its caller still has time to do 
 
 A turn in the queue is no instruction of the server's but our own estimate. So a call whose turn would come too late stays in the
 queue for as long as the SDK alone would have gone on asking (``Budget.patience``); and it fails unsent only where the server has
-refused another one meanwhile. Otherwise it goes as a probe.
+told another one meanwhile to stay away for longer than this one may wait. Otherwise it goes as a probe.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _turn(reserve: Reserve, why: WaitReason, purse: _Purse) -> Generator[Command
         told = 0.0 if reserve.not_before is None else max(reserve.not_before - answer.now, 0.0)
         late = asked > purse.left
         may_wait = min(purse.left, told + purse.patience) if late else purse.left
-        if may_wait < LEAST_WAIT and not answer.refused:
+        if may_wait < LEAST_WAIT and (answer.closed_until is None or answer.closed_until - answer.now <= purse.left):
             answer = yield _AS_PROBE
             if not isinstance(answer, NotBefore):
                 break

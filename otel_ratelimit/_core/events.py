@@ -79,13 +79,14 @@ class Admitted:
 class NotBefore:
     """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``.
 
-    ``refused``: the server has refused a call since this one came, so that it is known to have no room.
+    ``closed_until``: until when the server told a caller to stay away, the last that it refused since this call came; None where
+    it has refused none.
     """
 
     now: float
     at: float
     expected: float
-    refused: bool = True
+    closed_until: float | None = None
 
 
 @dataclass(slots=True)

@@ -26,10 +26,8 @@ from typing import Any, Final
 
 from otel_ratelimit._core.admission import Admission
 from otel_ratelimit._core.answer import LONGEST_WINDOW, amount, judged
-from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
 from otel_ratelimit._core.lease import FleetLimits, Lease
-from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queue import WAITING, WEIGHTS, Needs, Ticket
 from otel_ratelimit._core.throttle import Throttle
 
@@ -111,11 +109,10 @@ class FleetAdmission(Admission):
 
     # --- the life of a call -------------------------------------------------------------------------------------------
 
-    def enter(self, now: float, cost: Cost, priority: Priority) -> Ticket:
-        ticket = super().enter(now, cost, priority)
-        if ticket.state == WAITING and not self._fleet.alone and self._queue.first(priority) is ticket:
+    def join(self, ticket: Ticket, now: float) -> None:
+        super().join(ticket, now)
+        if ticket.state == WAITING and not self._fleet.alone and self._queue.first(ticket.priority) is ticket:
             self._fleet.ask(now)
-        return ticket
 
     def settle(self, ticket: Ticket, now: float, *, throttle: Throttle | None = None, **keywords: Any) -> None:
         fleet = self._fleet
@@ -205,7 +202,7 @@ class FleetAdmission(Admission):
         self._arrive(now)
         soonest = LEAST if self._fruitless < FRUITLESS else BEHIND
         due = now + max(min(answer["again"], HEARTBEAT), soonest)
-        if self._queue.size:
+        if self._queue.waiting:
             for ticket in self._queue.held(now):
                 due = min(due, max(now if ticket.not_before is None else ticket.not_before, now + 0.001))
         else:
@@ -235,7 +232,7 @@ class FleetAdmission(Admission):
     def sleeps(self, now: float) -> bool:
         """Whether no call was made for so long that the fleet should be left (and nobody is waiting)."""
         self._measure(now, self._fleet.spent)
-        return not self._queue.size and now - self._active_at > DORMANT
+        return not self._queue.waiting and now - self._active_at > DORMANT
 
     def leave_fleet(self, now: float) -> None:
         """The fleet was told that we leave it: the next call joins it anew."""
@@ -264,7 +261,7 @@ class FleetAdmission(Admission):
 
     def _measure(self, now: float, spent: Needs) -> None:
         """What flows, by unit and second, over the last seconds."""
-        if spent[0] > self._flow_spent[0] or self._queue.size:
+        if spent[0] > self._flow_spent[0] or self._queue.waiting:
             self._active_at = now
         elapsed = now - self._flow_at
         if elapsed == math.inf:

@@ -16,6 +16,7 @@ import math
 from typing import Final
 
 from otel_ratelimit._core.pacer import Crowd, Pacer, Ramp
+from otel_ratelimit._core.queue import Ticket
 
 COLD_CALLS: Final = 24
 COLD_DOUBLING: Final = 0.05
@@ -42,7 +43,7 @@ class Gates:
         known: whether the server has named a limit, or answered often without; until then the cold start holds.
         gated: whether any gate but the cold start has ever closed; until then none is asked.
         sent: calls that were let go, ever; the sequence number of the latest.
-        in_flight: of these, the ones that were not answered yet.
+        flying: of these, the ones that were not answered yet: the only word on it, wherever an interrupt came.
         measure_at: when the present stretch of our own traffic has been measured for long enough.
         refused_by: the latest request that had left when the server last refused one for a reason that no ledger knows.
         work: what they amount to, in usual calls, counted by size as well since a gate closed.
@@ -51,14 +52,14 @@ class Gates:
     __slots__ = (
         "_answers",
         "_closed_until", "_cold_calls", "_cold_doubling", "_cold_since", "_crowd", "_mark_at", "_mark_sent", "_rate",
-        "extra", "gated", "in_flight", "known", "measure_at", "pacer", "ramp", "refused_by", "sent",
+        "extra", "flying", "gated", "known", "measure_at", "pacer", "ramp", "refused_by", "sent",
     )  # fmt: skip
 
     def __init__(self, cold_calls: int, cold_doubling: float) -> None:
         self.known = False
         self.gated = False
         self.sent = 0
-        self.in_flight = 0
+        self.flying: set[Ticket] = set()
         self.refused_by = -1
         self.extra = 0.0
         self.pacer = Pacer()
@@ -78,6 +79,10 @@ class Gates:
     def closed_until(self) -> float:
         """The time before which the server wants nobody."""
         return self._closed_until
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flying)
 
     @property
     def work(self) -> float:
@@ -106,10 +111,10 @@ class Gates:
                 at = max(at, gate.ready(now, requests))
         return at
 
-    def count(self, now: float) -> int:
+    def count(self, ticket: Ticket, now: float) -> int:
         """One more is let go; returns its sequence number."""
         self.sent = sent = self.sent + 1
-        self.in_flight += 1
+        self.flying.add(ticket)
         if now > self.measure_at:
             self.measure(sent, now)
         return sent

@@ -49,27 +49,13 @@ class Learning:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half;
         calm_until: and the time up to which the ledgers need not be looked at.
         looked_at: when headers were last read while all was calm.
-        refused_at: when the server last refused a call that may come again.
+        closed_until: until when the server last told a call to stay away that it refused; closed_at: when it said so.
         news_at: when the last request left, or the last answer that was learned from came.
     """
 
     __slots__ = (
-        "_oversized_at",
-        "_quickest",
-        "book",
-        "calm",
-        "calm_until",
-        "gates",
-        "looked_at",
-        "news_at",
-        "probe",
-        "refused_at",
-        "refused_at",
-        "returned",
-        "returned",
-        "spent",
-        "tariff",
-        "trust",
+        "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_until", "gates", "looked_at", "news_at",
+        "probe", "returned", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -82,7 +68,7 @@ class Learning:
         self._oversized_at = -math.inf
         self.returned = [0.0, 0.0, 0.0, 0.0]
         self.news_at = -math.inf
-        self.refused_at = -math.inf
+        self.closed_at = self.closed_until = -math.inf
         self.looked_at = -math.inf
         self._quickest = math.inf
         self.trust = Trust()
@@ -165,23 +151,24 @@ class Learning:
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
         if throttle.retryable:
-            self.refused_at = now
+            self.closed_at = now
+            self.closed_until = now if throttle.delay is None else now + throttle.delay
             self._take_numbers(ticket, throttle, now, told)
             self._close(ticket, throttle, now, told, slow_down=slow_down, waiting=waiting)
         self._uncharge(ticket, 1, told)  # refused work is not charged
         if not ticket.forced:
             return
         if throttle.retryable:
-            self.probe.refused()
+            self.probe.refused(ticket.number)
         else:
-            self.probe.lost()
+            self.probe.lost(ticket.number)
 
     def _open(self, ticket: Ticket, told: dict[Entry, float]) -> None:
         """A call was served: what was believed to stand in its way does not, or no longer."""
         gates = self.gates
         self.trust.served()
         if ticket.forced:
-            self.probe.served()
+            self.probe.served(ticket.number)
             self._uncharge(
                 ticket, 0, told
             )  # where a ledger had no room for it, it was charged to none, or there was more
@@ -216,7 +203,8 @@ class Learning:
         if reading.reset is not None and ledger.window is not None and 0 <= reading.reset <= ledger.window:
             # Remaining is cut to whole units; the time until full is finer where units are few (300 RPM: 0.2 s each).
             level = min(max(level, ledger.capacity - ledger.rate * reading.reset), level + 0.999)
-        self._anchor(ticket, entry, level, now, self._after_refusal(ticket, entry, level) if entry.short else level)
+        after = self._after_refusal(ticket, entry, level) if entry.short else level
+        self._anchor(ticket, entry, level, now, after, full_at=entry.full_at(reading.reset, sent_at))
 
     def _take_numbers(self, ticket: Ticket, throttle: Throttle, now: float, told: dict[Entry, float]) -> None:
         """ "Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
@@ -242,7 +230,9 @@ class Learning:
             need = ticket.exact
         return min(level - need, -UNKNOWN_SHORTAGE * need)
 
-    def _anchor(self, ticket: Ticket, entry: Entry, level: float, now: float, after: float) -> None:
+    def _anchor(
+        self, ticket: Ticket, entry: Entry, level: float, now: float, after: float, *, full_at: float = math.inf
+    ) -> None:
         """``level``: what was left when the server had dealt with the call; ``after``: that, or would have been."""
         ledger = entry.ledger
         for predicted, expected in ticket.levels or ():
@@ -254,6 +244,7 @@ class Learning:
         ledger.anchor(
             level, sent_at=ticket.sent_at, spent=ticket.spent[unit], sent=ticket.sent,
             now=now, spent_now=self.spent[unit], refused=ticket.needs[unit] if unit and entry.short else 0.0, tariff=learns,
+            full_at=full_at,
         )  # fmt: skip
 
     def _take_usage(self, ticket: Ticket, used: float) -> None:
@@ -304,12 +295,12 @@ class Learning:
         self._return(ticket, 0)
         self.calm = NOBODY
         if ticket.forced:
-            self.probe.lost()
+            self.probe.lost(ticket.number)
 
     def lost(self, ticket: Ticket) -> None:
         """The call was sent, and its answer will not be heard of. It stays charged: the server may have done the work."""
         if ticket.forced:
-            self.probe.lost()
+            self.probe.lost(ticket.number)
 
     def _uncharge(self, ticket: Ticket, first: int, told: dict[Entry, float]) -> None:
         """What the call had reserved was not charged, from unit ``first`` on. ``told``: ledgers that know it already."""
@@ -331,7 +322,8 @@ class Learning:
         self.gates.rewind(now, seconds)
         self._oversized_at = min(self._oversized_at, now)
         self.news_at = min(self.news_at, now)
-        self.refused_at = min(self.refused_at, now)
+        self.closed_at = min(self.closed_at, now)
+        self.closed_until -= seconds
         self.probe.rewind(now)
         self.looked_at = -math.inf
         self.calm = NOBODY

@@ -295,8 +295,10 @@ class FleetLimits(Limits):
         if succeeded and any(entry.ledger.silent for entry in self.book.entries):
             self.silent += 1
 
-    def _anchor(self, ticket: Ticket, entry: Entry, level: float, now: float, after: float) -> None:
-        super()._anchor(ticket, entry, level, now, after)
+    def _anchor(
+        self, ticket: Ticket, entry: Entry, level: float, now: float, after: float, *, full_at: float = math.inf
+    ) -> None:
+        super()._anchor(ticket, entry, level, now, after, full_at=full_at)
         name = name_of(entry)
         said = self._said.get(name)
         if said is None:

@@ -18,6 +18,9 @@ the refill rate as long as it lasts, so the prediction stays right between answe
 *Depth.* What it holds when full may be less than its limit. A header tells units left and seconds until full; two of them
 tell the refill rate and so the window, and what it holds (``windows.slope_of``, ``windows.shallow_of``).
 
+*Full again.* Where a header says in how many seconds the limit is full again, it is full by then, whatever it is: a bucket
+that has been refilled, or a fixed window that starts anew. So a window that was guessed wrong costs no more than that time.
+
 *Margin.* A call is let go while the ledger expects at least ``margin`` to be left; margin is the worst by which such a
 prediction was wrong lately, slowly fading. It delays the whole run once, by margin / rate, while each refusal that
 it avoids would cost a round trip and an entry in the request limit. Fading by 1/64 an answer: 2.8 % refused; by
@@ -113,8 +116,8 @@ class Ledger:
     """
 
     __slots__ = (
-        "_at", "_full", "_level", "_spent", "burst", "capacity", "depth", "doubt", "drain", "kind", "limit", "margin", "rate",
-        "scope", "sent", "silent", "stray", "told", "typical", "window",
+        "_at", "_full", "_full_at", "_level", "_spent", "burst", "capacity", "depth", "doubt", "drain", "kind", "limit", "margin",
+        "rate", "scope", "sent", "silent", "stray", "told", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None) -> None:
@@ -136,6 +139,7 @@ class Ledger:
         self.told = math.inf
         self._level = 0.0
         self._at = -math.inf
+        self._full_at = math.inf
         self._spent = 0.0
         self._full = -1
         self.resize(limit, window)
@@ -182,6 +186,8 @@ class Ledger:
         level = self._level - (spent - self._spent)
         if since > 0:
             level += since * self.rate - min(since, DRAIN_HOLD) * self.drain
+            if now >= self._full_at:
+                level = max(level, self.capacity - (spent - self._spent))
         if level >= self.capacity:
             # Full: what flows in from now on is lost, so counting starts anew here; and nobody can be taking much.
             self.drain *= DRAIN_TIME / (max(since, 0.0) + DRAIN_TIME)
@@ -210,7 +216,10 @@ class Ledger:
         missing = need + self.floor(need) - self.level(now, spent, sent)
         if missing <= 0:
             return now
-        return now + self.refill_time(missing, now)
+        at = now + self.refill_time(missing, now)
+        if now < self._full_at < at and self.capacity - (spent - self._spent) >= need:
+            return self._full_at + BOUNDARY
+        return at
 
     def refill_time(self, missing: float, now: float) -> float:
         """Seconds from ``now`` until ``missing`` units have flown in."""
@@ -231,6 +240,7 @@ class Ledger:
         spent_now: float,
         refused: float = 0.0,
         tariff: Tariff | None = None,
+        full_at: float = math.inf,
     ) -> None:
         """The server said that ``told`` units were left when request ``sent`` had been dealt with, sent at ``sent_at``.
 
@@ -240,6 +250,7 @@ class Ledger:
             now, spent_now: the present, and the running total now.
             refused: of that request's own reservation, what was not charged.
             tariff: learns from a long silence what our calls really took, None where that is known otherwise.
+            full_at: when the limit is full again, by the server's word; inf where it gave none.
         """
         silent, self.silent = self.silent, 0
         told = min(max(told, -self.limit), self.limit)
@@ -268,6 +279,7 @@ class Ledger:
                 return
         self._level = told
         self._at = sent_at
+        self._full_at = full_at
         self._spent = spent
         self._full = -1
 
@@ -314,3 +326,4 @@ class Ledger:
     def rewind(self, now: float) -> None:
         """The clock was set back to ``now``: nothing may lie in the future of it."""
         self._at = min(self._at, now)
+        self._full_at = math.inf

@@ -65,7 +65,7 @@ class Limits(Learning):
         ticket.needs = (requests, tokens, inputs, outputs)
         gates = self.gates
         ticket.sent = gates.sent = sent = gates.sent + 1
-        gates.in_flight += 1
+        gates.flying.add(ticket)
         if now > gates.measure_at:
             gates.measure(sent, now)
         ticket.sent_at = self.news_at = now
@@ -96,13 +96,13 @@ class Limits(Learning):
         """The call goes: its share of every limit is taken. ``probes``: although there is no room."""
         ticket.forced = probes
         if probes:
-            self.probe.sent(now)
+            self.probe.sent(ticket.number, now)
         spent = self.spent
         self.spent = ticket.spent = spent = (
             spent[0] + needs[0], spent[1] + needs[1], spent[2] + needs[2], spent[3] + needs[3],
         )  # fmt: skip
         gates = self.gates
-        ticket.sent = sent = gates.count(now)
+        ticket.sent = sent = gates.count(ticket, now)
         ticket.needs = needs
         ticket.sent_at = self.news_at = now
         calm = now <= self.calm_until and self._is_calm(spent)

@@ -34,7 +34,7 @@ class Probe:
     def __init__(self) -> None:
         self._allowed = 0
         self._interval = FIRST_INTERVAL
-        self._pending = 0
+        self._pending: set[int] = set()
         self._pending_at = -math.inf
 
     def ready(self, at: float, now: float, news_at: float) -> float:
@@ -54,31 +54,28 @@ class Probe:
         """When the answer of the probe that is on its way is given up; minus infinity where none is."""
         return self._pending_at + LONGEST_INTERVAL if self._pending else -math.inf
 
-    def sent(self, now: float) -> None:
-        """A probe leaves."""
+    def sent(self, number: int, now: float) -> None:
+        """A probe leaves; ``number`` is the call's."""
         self._allowed = max(self._allowed - 1, 0)
-        self._pending += 1
+        self._pending.add(number)
         self._pending_at = now
 
-    def served(self) -> None:
+    def served(self, number: int) -> None:
         """A probe was served: there was room."""
-        self._ended()
+        self._pending.discard(number)
         self._interval = FIRST_INTERVAL
         self._allowed = min(self._allowed + 2, MOST_ALLOWED)
 
-    def refused(self) -> None:
+    def refused(self, number: int) -> None:
         """A probe was refused: there was none."""
-        self._ended()
+        self._pending.discard(number)
         self._interval = min(2.0 * self._interval, LONGEST_INTERVAL)
         self._allowed = 0
 
-    def lost(self) -> None:
+    def lost(self, number: int) -> None:
         """A probe ended in a way that says nothing of the limit."""
-        self._ended()
+        self._pending.discard(number)
 
     def rewind(self, now: float) -> None:
         """The clock was set back to ``now``."""
         self._pending_at = min(self._pending_at, now)
-
-    def _ended(self) -> None:
-        self._pending = max(self._pending - 1, 0)

@@ -29,6 +29,7 @@ from otel_ratelimit._core.policy import Priority
 
 WEIGHTS: Final[dict[Priority, float]] = {"interactive": 64.0, "normal": 8.0, "batch": 1.0}
 
+NEW: Final = -1
 WAITING: Final = 0
 IN_FLIGHT: Final = 1
 SETTLED: Final = 2
@@ -63,7 +64,7 @@ class Ticket:
         self.cost = cost
         self.priority = priority
         self.number = number
-        self.state = WAITING
+        self.state = NEW
         self.told = -math.inf
         self.collected = True
         self.exact: float | None = None
@@ -106,14 +107,18 @@ class _Lane:
 
 
 class Queue:
-    """The waiting calls of one admission."""
+    """The waiting calls of one admission.
 
-    __slots__ = ("_clock", "_lanes", "size")
+    Attributes:
+        waiting: all of them, by number. What is not in here does not wait, wherever an interrupt left it.
+    """
+
+    __slots__ = ("_clock", "_lanes", "waiting")
 
     def __init__(self) -> None:
         self._lanes = {priority: _Lane(weight) for priority, weight in WEIGHTS.items()}
         self._clock = 0.0
-        self.size = 0
+        self.waiting: dict[int, Ticket] = {}
 
     def __iter__(self) -> Iterator[Ticket]:
         for lane in self._lanes.values():
@@ -125,7 +130,7 @@ class Queue:
         lane = self._lanes[ticket.priority]
         if not lane.front and not lane.back:
             lane.passed = max(lane.passed, self._clock)
-        self.size += 1
+        self.waiting[ticket.number] = ticket
         if ticket.not_before is not None:
             index = len(lane.front)
             while index and lane.front[index - 1].number > ticket.number:
@@ -137,17 +142,21 @@ class Queue:
         ticket.mark = (lane.entered[0], lane.entered[1])
         lane.back[ticket.number] = ticket
 
-    def remove(self, ticket: Ticket) -> None:
-        """Out of the queue, whether its turn came or it gave up."""
+    def remove(self, ticket: Ticket) -> bool:
+        """Out of the queue, whether its turn came or it gave up. False where it was not in it; harmless when repeated."""
+        if ticket.number not in self.waiting:
+            return False
         lane = self._lanes[ticket.priority]
-        self.size -= 1
-        if ticket.not_before is not None:
+        if ticket.not_before is not None and ticket in lane.front:
             lane.front.remove(ticket)
             ticket.not_before = None
-            return
-        del lane.back[ticket.number]
-        lane.served[0] += ticket.needs[0]
-        lane.served[1] += ticket.needs[1]
+        elif lane.back.pop(ticket.number, None) is not None:
+            lane.served[0] += ticket.needs[0]
+            lane.served[1] += ticket.needs[1]
+            if not lane.back:  # the sums begin anew: rounding, or an interrupt, may have left something in them
+                lane.entered[:] = lane.served[:] = (0.0, 0.0)
+        del self.waiting[ticket.number]
+        return True
 
     def serve(self, ticket: Ticket) -> None:
         """Its turn came: out of the queue, and on the account of its priority."""

@@ -12,7 +12,7 @@ import sniffio
 from otel_ratelimit._core.events import BackOff, Send, Sleep
 from otel_ratelimit._drivers.disguised import refusal_in, seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
-from otel_ratelimit._drivers.scope import current, leave
+from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._drivers.session import Session, Step
 
 
@@ -26,8 +26,9 @@ async def request(
     error: Exception | None = None,
 ) -> Any:
     """Carry one call of ``AsyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
-    token = current.set(session)
+    outer = current.get()
     try:
+        current.set(session)
         if step is None:
             step = session.at_once or session.start()
         while True:
@@ -35,8 +36,11 @@ async def request(
                 if step.reason is not None:
                     args, kwargs = session.resend_arguments(args, kwargs)
                 try:
+                    session.ours = False
                     result = await wrapped(*args, **kwargs)
+                    session.ours = True
                 except Exception as raised:
+                    session.ours = True
                     error = raised
                     step = session.failed(seen_through(session, raised))
                     continue
@@ -51,7 +55,9 @@ async def request(
                 await _wait(session, step.until)
                 step = session.woke()
             elif isinstance(step, BackOff):
+                session.ours = False
                 await session.client._sleep_for_retry(**session.back_off_arguments())
+                session.ours = True
                 step = session.woke()
             else:
                 error = session.concluded(step, error)
@@ -59,9 +65,13 @@ async def request(
                     return error.answer
                 raise error
     finally:
-        if not session.released:
-            session.left()
-        leave(token)
+        try:
+            session.ours = True
+            if not session.released:
+                session.left()
+        finally:
+            current.set(outer)
+            session.ours = False
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
 
@@ -71,8 +81,10 @@ async def _wait(session: Session, until: float) -> None:
     if session.arm(_from_any_thread(event.set)):
         seconds = session.seconds_until(until)
         if seconds > 0:
+            session.ours = False
             with anyio.move_on_after(seconds):
                 await event.wait()
+            session.ours = True
     session.disarm()
 
 

@@ -143,7 +143,7 @@ class Hooks:
             return None
         policy = block_policy.get() or runtime.policy
         sessions = _SESSIONS.get(policy.mode)
-        if sessions is None:
+        if sessions is None or runtime.interrupted():
             return None
         if runtime.on_first_call is not None:
             runtime.first_call()

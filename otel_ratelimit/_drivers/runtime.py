@@ -12,6 +12,7 @@ from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import identity, openai_sdk
 from otel_ratelimit._drivers.aliases import alias_of
 from otel_ratelimit._drivers.openai_sdk import NO_HEADERS
+from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
@@ -65,7 +66,7 @@ class Runtime:
         self.instruments = instruments
         self.clock = clock
         self.on_first_call: Callable[[], None] | None = on_first_call
-        self._first_call_lock = threading.Lock()
+        self._setting_up = threading.RLock()
         self._seen: dict[tuple[object, ...], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
@@ -75,10 +76,21 @@ class Runtime:
         # What reads answers has many patterns: too slow for the import of a program, and for the middle of a throttle.
         from otel_ratelimit._core.hints import events, limits, response  # noqa: F401, PLC0415
 
-        with self._first_call_lock:
+        with self._setting_up:
             action, self.on_first_call = self.on_first_call, None
             if action is not None:
                 action()
+
+    def interrupted(self) -> bool:
+        """Whether code of ours was at work in this thread when what runs now (a signal handler, a finaliser) began.
+
+        A lock may be held then, ours or one of OpenTelemetry's, and a state be half changed. So a call that is made now passes
+        through.
+        """
+        session = current.get()
+        if session is not None and session.ours:
+            return True
+        return self.store.interrupted() or bool(self._setting_up._is_owned())  # type: ignore[attr-defined]
 
     def known(self, client: Any, options: Any) -> Known:
         """What this request is about, and whose limit it counts against; worked out at first sight and reused."""
@@ -121,7 +133,8 @@ class Runtime:
         attributes = self._subjects.get(subject)
         if attributes is None:
             attributes = self._subjects.setdefault(subject, SubjectAttributes(subject))
-            self.instruments.seed(attributes)
+            with self._setting_up:
+                self.instruments.seed(attributes)
         return attributes
 
     def _bounded(self, subject: Subject) -> Subject:

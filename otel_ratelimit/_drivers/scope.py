@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from otel_ratelimit._core.policy import Policy, Priority
@@ -18,11 +18,3 @@ block_priority: Final[ContextVar[Priority | None]] = ContextVar("otel_ratelimit_
 
 current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
 """The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
-
-
-def leave(token: Token[Session | None]) -> None:
-    """Undo ``current.set``."""
-    try:
-        current.reset(token)
-    except ValueError:  # a coroutine that is driven by hand may end in another context than it began in
-        current.set(None)

@@ -66,6 +66,7 @@ class Session(TracedCall):
     _degraded = False
     _sleep_began = 0.0
     _delay_ends: float | None = None  # the delay that was decided, not the queue's answer
+    ours = True  # code of ours is at work on it now: neither the SDK nor a wait
     released = False  # nothing is left to give back: ``left`` need not be called
 
     def __init__(self, runtime: Runtime, policy: Policy, client: Any, options: Any) -> None:

@@ -23,8 +23,9 @@ def request(
     error: Exception | None = None,
 ) -> Any:
     """Carry one call of ``SyncAPIClient.request`` to its end; or on from ``step``, where its stream failed with ``error``."""
-    token = current.set(session)
+    outer = current.get()
     try:
+        current.set(session)
         if step is None:
             step = session.at_once or session.start()
         while True:
@@ -32,8 +33,11 @@ def request(
                 if step.reason is not None:
                     args, kwargs = session.resend_arguments(args, kwargs)
                 try:
+                    session.ours = False
                     result = wrapped(*args, **kwargs)
+                    session.ours = True
                 except Exception as raised:
+                    session.ours = True
                     error = raised
                     step = session.failed(seen_through(session, raised))
                     continue
@@ -48,7 +52,9 @@ def request(
                 _wait(session, step.until)
                 step = session.woke()
             elif isinstance(step, BackOff):
+                session.ours = False
                 session.client._sleep_for_retry(**session.back_off_arguments())
+                session.ours = True
                 step = session.woke()
             else:
                 error = session.concluded(step, error)
@@ -56,9 +62,13 @@ def request(
                     return error.answer
                 raise error
     finally:
-        if not session.released:
-            session.left()
-        current.reset(token)
+        try:
+            session.ours = True
+            if not session.released:
+                session.left()
+        finally:
+            current.set(outer)
+            session.ours = False
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
 
@@ -68,5 +78,7 @@ def _wait(session: Session, until: float) -> None:
     if session.arm(event.set):
         seconds = session.seconds_until(until)
         if seconds > 0:
+            session.ours = False
             event.wait(min(seconds, threading.TIMEOUT_MAX))
+            session.ours = True
     session.disarm()

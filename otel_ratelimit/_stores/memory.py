@@ -3,6 +3,11 @@
 Owns the lock, the registry of keys, the waking of waiters and what happens at a fork. Decides nothing: whose turn it is, is
 ``_core.admission``'s business. The lock is held for microseconds, and never across I/O, a sleep or a callback of anybody
 else.
+
+*Interrupted.* A signal handler or a finaliser may run in the middle of a change, in the thread that makes it, and make a call, or
+end one. The lock knows its owner: such a call passes through as if uninstrumented, and what is ended is noted and given
+back by whoever changes something next. An exception may end a change in the middle, too (KeyboardInterrupt): who waits
+and who is in flight is therefore told by one container each, and whatever a call holds is given back when its place dies.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import os
 import secrets
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,7 +26,7 @@ from otel_ratelimit._core.admission import Admission, Gauge
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
 from otel_ratelimit._core.policy import Priority
-from otel_ratelimit._core.queue import IN_FLIGHT, SETTLED, Ticket
+from otel_ratelimit._core.queue import IN_FLIGHT, NEW, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._core.windows import unit_of
 
@@ -69,14 +75,34 @@ class MemoryStore:
     """The store of one process. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = (
+            threading.RLock()
+        )  # of C, so that no interrupt comes between taking it and the block that gives it back
         self._lines: dict[Account, Line] = {}
-        self._waiting: dict[Ticket, Place] = {}
+        self._waiting: weakref.WeakValueDictionary[Ticket, Place] = weakref.WeakValueDictionary()
+        self._dropped: deque[tuple[Admission, Ticket]] = deque()
         self._now = 0.0
         # A child has none of the parent's threads: nobody in its queues will ever come, and the lock may be held.
         forget = weakref.WeakMethod(self._forget)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+
+    def interrupted(self) -> bool:
+        """Whether this thread is in the middle of a change of this store: what runs now has interrupted it."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
+    def drop(self, admission: Admission, ticket: Ticket) -> None:
+        """A place has died that held something: from a finaliser, at any time, in any thread."""
+        self._dropped.append((admission, ticket))
+        if not self.interrupted():
+            with self._lock:
+                self._take_dropped()
+
+    def _take_dropped(self) -> None:
+        """Under the lock: what was dropped is given back."""
+        while self._dropped:
+            admission, ticket = self._dropped.popleft()
+            admission.leave(ticket, max(self._now, admission.last_used))
 
     def line(self, account: Account, label: Any) -> Line:
         """The line of this account, to be kept until it is dropped; ``label`` counts where it is new."""
@@ -129,7 +155,8 @@ class MemoryStore:
             return line.admission.gauges(now)
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._dropped.clear()
         for line in self._lines.values():
             line.dropped = True
         self._lines.clear()
@@ -156,6 +183,8 @@ class MemoryStore:
 
     def _collect_wakes(self, admission: Admission, but: Place | None = None) -> list[Callable[[], object]]:
         """Under the lock: what is to be called after it."""
+        if self._dropped:
+            self._take_dropped()
         woken = admission.take_wakes()
         if not woken:
             return _NO_WAKES
@@ -191,13 +220,19 @@ class Place:
         self._admission = line.admission
         self._paced = paced
 
+    def __del__(self) -> None:
+        ticket = self._ticket
+        if ticket is not None and ticket.state != SETTLED:
+            self._store.drop(self._admission, ticket)
+
     def reserve_calmly(self, cost: Cost, priority: Priority, now: float) -> bool:
         """Take a place where it is certain to be free: by far the usual call. False: nothing was done, :meth:`reserve` tells."""
         store = self._store
         with store._lock:
             store._now = now
-            self._ticket = ticket = self._admission.enter_calmly(now, cost, priority)
-        return ticket is not None
+            admission = self._admission
+            self._ticket = ticket = admission.ticket(cost, priority)
+            return admission.join_calmly(ticket, now)
 
     def wait_for_nobody(self) -> None:
         """From now on the ledgers only watch this call; for one that waits already it is too late."""
@@ -211,11 +246,15 @@ class Place:
             return self._watch(cost, priority, not_before, now)
         store = self._store
         admission = self._admission
+        if store.interrupted():
+            return _ADMITTED
         with store._lock:
             store._now = now
             ticket = self._ticket
             if ticket is None:
-                ticket = self._ticket = admission.enter(now, cost, priority)
+                ticket = self._ticket = admission.ticket(cost, priority)
+            if ticket.state == NEW:
+                admission.join(ticket, now)
                 if ticket.state == IN_FLIGHT:
                     return _ADMITTED
             elif ticket.state == SETTLED:
@@ -228,8 +267,7 @@ class Place:
                 store._waiting.pop(ticket, None)
             else:
                 store._waiting[ticket] = self
-                refused = admission.has_refused_since(ticket)
-                answer = NotBefore(now, at, admission.turn(ticket, now), refused)
+                answer = NotBefore(now, at, admission.turn(ticket, now), admission.closed_until(ticket))
             self.cause = admission.cause
             wakes = self._collect_wakes()
         wake_all(wakes)
@@ -239,9 +277,13 @@ class Place:
         """The call's own delay is all that holds it; the ledgers count it all the same."""
         if not_before is not None and now < not_before:
             return NotBefore(now, not_before, not_before)
-        with self._store._lock:
-            self._store._now = now
-            self._ticket, self.held = self._admission.watch(now, cost, priority)
+        store = self._store
+        if store.interrupted():
+            return _ADMITTED
+        with store._lock:
+            store._now = now
+            self._ticket = ticket = self._admission.ticket(cost, priority)
+            self.held = self._admission.watch(ticket, now)
         return _ADMITTED
 
     def sent(self, now: float) -> None:
@@ -271,9 +313,9 @@ class Place:
         cause: object = None,
     ) -> None:
         """The attempt was answered: the ledgers learn, and whoever fits now is woken."""
-        if self._ticket is None:
-            return
         store = self._store
+        if self._ticket is None or store.interrupted():
+            return
         with store._lock:
             store._now = now
             self._admission.settle(
@@ -293,12 +335,18 @@ class Place:
 
     def leave(self, now: float) -> None:
         """Give back what is still held. Harmless when there is nothing."""
-        ticket, self._ticket = self._ticket, None
+        ticket = self._ticket
         if ticket is None or ticket.state == SETTLED:
             return  # by far the usual end: answered, and holding nothing
-        with self._store._lock:
-            self._store._waiting.pop(ticket, None)
+        store = self._store
+        if store.interrupted():
+            store.drop(self._admission, ticket)
+            self._ticket = None
+            return
+        with store._lock:
+            store._waiting.pop(ticket, None)
             self._admission.leave(ticket, now)
+            self._ticket = None
             wakes = self._collect_wakes()
         if wakes:
             wake_all(wakes)

@@ -65,7 +65,7 @@ BELOW = (
     "_drivers.session.note",
     "_core.call.run",
     "_core.admission.Admission.enter",
-    "_core.admission.Admission.enter_calmly",
+    "_core.admission.Admission.join_calmly",
     "_core.admission.Admission.settle",
     "_core.admission.Admission.settle_calmly",
     "_core.admission.Admission.requeue",

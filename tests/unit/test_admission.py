@@ -459,9 +459,9 @@ def test_watched_calls_go_at_once_and_are_told_what_waiting_would_have_taken() -
     admission = emptied()
     held = []
     for _ in range(3):
-        ticket, seconds = admission.watch(0.0, CALL, "normal")
+        ticket = admission.ticket(CALL, "normal")
+        held.append(admission.watch(ticket, 0.0))
         assert ticket.admitted
-        held.append(seconds)
     assert held == pytest.approx([1.0, 2.0, 3.0], abs=0.01)
     assert admission.waiting == 0
     assert admission.in_flight == 3
@@ -470,7 +470,8 @@ def test_watched_calls_go_at_once_and_are_told_what_waiting_would_have_taken() -
 def test_a_watched_call_far_from_the_limit_would_not_have_been_held() -> None:
     """Observe mode shows nothing where there is nothing to show."""
     admission = make()
-    ticket, seconds = admission.watch(0.0, CALL, "normal")
+    ticket = admission.ticket(CALL, "normal")
+    seconds = admission.watch(ticket, 0.0)
     admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
     assert seconds == 0.0
-    assert admission.watch(1.0, CALL, "normal")[1] == 0.0
+    assert admission.watch(admission.ticket(CALL, "normal"), 1.0) == 0.0

@@ -194,12 +194,12 @@ def test_a_call_whose_turn_would_come_after_its_budget_is_told_at_once() -> None
     """It is never sent, and never sleeps."""
     run = start(Policy(max_wait=10.0))
     next(run)
-    assert end(run, NotBefore(0.0, 1.0, 10.5)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
+    assert end(run, NotBefore(0.0, 1.0, 10.5, 60.0)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
 
 
 def test_by_default_it_stays_in_the_queue_for_as_long_as_the_sdk_alone_would_have_asked() -> None:
     """Two retries: 0.5 and 1 s between, half a second for each of three requests. Then it fails unsent; or goes, if it may."""
-    for answer in (NotBefore(3.0, 60.0, 86_400.0), ADMITTED):
+    for answer in (NotBefore(3.0, 60.0, 86_400.0, 86_400.0), ADMITTED):
         run = start()
         next(run)
         assert run.send(NotBefore(0.0, 60.0, 86_400.0)) == Sleep(3.0, "admission")
@@ -219,15 +219,33 @@ def test_a_rest_of_patience_that_no_clock_can_tell_is_none() -> None:
     now = 1e6
     assert run.send(NotBefore(now, 2e6, 2e6)) == Sleep(now + 3.0, "admission")
     run.send(Woken(3.0 - 1e-12))
-    assert isinstance(end(run, NotBefore(now + 3.0, 2e6, 2e6)), GiveUp)
+    assert isinstance(end(run, NotBefore(now + 3.0, 2e6, 2e6, 2e6)), GiveUp)
+
+
+@pytest.mark.parametrize("closed_until", [None, 303.0])
+def test_it_goes_as_a_probe_unless_the_server_has_said_that_the_limit_is_closed_for_longer(
+    closed_until: float | None,
+) -> None:
+    """Nobody was refused since it came, or the one who was may come back in five minutes: our estimate alone fails no call. While
+    another probe is on its way, that one's answer is waited for."""
+    run = start()
+    next(run)
+    run.send(NotBefore(0.0, 60.0, 86_400.0, closed_until))
+    run.send(Woken(3.0))
+    assert run.send(NotBefore(3.0, 60.0, 86_400.0, closed_until)) == Reserve(None, as_probe=True)
+    assert run.send(NotBefore(3.0, 20.0, 86_400.0, closed_until)) == Sleep(20.0, "admission")
+    run.send(Woken(1.0))
+    assert run.send(NotBefore(4.0, 60.0, 86_400.0, closed_until)) == Reserve(None, as_probe=True)
+    assert run.send(ADMITTED) == Send(None)
 
 
 def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
-    """However long the queue says, the sleep ends with the budget, and so does the call."""
+    """However long the queue says, the sleep ends with the budget, and so does the call, with a probe or without."""
     run = start(Policy(max_wait=10.0))
     next(run)
     assert run.send(NotBefore(0.0, 100.0, 9.0)) == Sleep(10.0, "admission")
     run.send(Woken(10.0))
+    assert run.send(NotBefore(10.0, 100.0, 10.0)) == Reserve(None, as_probe=True)
     verdict = end(run, NotBefore(10.0, 100.0, 10.0))
     assert isinstance(verdict, GiveUp)
     assert verdict.reason == "queue_budget_exceeded"

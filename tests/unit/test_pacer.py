@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import Gates
 from otel_ratelimit._core.pacer import LEAST_RATE, Crowd, Pacer, Ramp
+from otel_ratelimit._core.queue import Ticket
 
 
 def refuse(pacer: Pacer, at: float, sent: int, *, before: float, measured: float = 10.0, until: float = 0.0) -> None:
@@ -178,7 +180,7 @@ def test_the_cold_start_doubles_every_fifty_milliseconds() -> None:
     for _ in range(96):
         at = gates.when(1.0, 7.0)
         times.append(round(at - 7.0, 4))
-        gates.count(7.0)
+        gates.count(Ticket(Cost(), "normal", 0), 7.0)
     assert times[23] == 0
     assert times[47] == 0.05
     assert times[95] == 0.1
