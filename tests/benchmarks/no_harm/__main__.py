@@ -27,13 +27,15 @@ def main() -> int:
     parser.add_argument("--sdk-seeds", type=int, default=SEEDS, help="runs of the SDK alone, of which the mean counts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--summary", action="store_true", help="at the end, tables in Markdown")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="harms of other code, beside ours in the tables")
+    parser.add_argument("--harms", type=Path, metavar="FILE", help="write what --before reads")
     options = parser.parse_args()
     began = time.monotonic()
     seeds = options.only or range(options.seed, options.seed + options.worlds)
     trials: list[Trial] = []
     for trial in try_worlds([draw(seed) for seed in seeds], options.jobs, options.sdk_seeds):
         trials.append(trial)
-        if trial.harms() or options.only:
+        if trial.harms() or trial.plugin.faults or options.only:
             print(report.described(trial), flush=True)
         if options.only and (len(seeds) == 1 or options.trace):
             print(report.detailed(trial, trace=options.trace))
@@ -41,8 +43,12 @@ def main() -> int:
             print(f"{len(trials)}/{len(seeds)}", end="\r", file=sys.stderr)
     if options.json:
         options.json.write_text(json.dumps([report.figures(trial) for trial in trials], indent=1) + "\n")
+    harms = report.harms_of(trials)
+    if options.harms:
+        options.harms.write_text(report.write_harms(harms))
     if options.summary:
-        print(report.summary(trials))
+        before = {"before": report.read_harms(options.before.read_text())} if options.before else {}
+        print(report.summary({**before, "harmed": harms}))
     print(report.total(trials))
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return 1 if any(trial.harms() for trial in trials) else 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 
-from otel_ratelimit import Policy
+from otel_ratelimit import Policy, _guard
 from otel_ratelimit._drivers.runtime import Clock
 from otel_ratelimit._instrumentor import RateLimitInstrumentor
 from tests.benchmarks import virtual
@@ -73,6 +73,8 @@ class Run:
     client: str
     records: list[Record] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """Of the plugin's own, which it contained."""
     died: str | None = None
     """Why the run did not come to its end, if it did not."""
 
@@ -156,6 +158,7 @@ class _Program:
 
     def finish(self) -> Run:
         self.run.seen = self.gateway.seen
+        self.run.faults = sorted(f"{kind} in {place}" for place, kind in _guard._reported)
         return self.run
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from tests.benchmarks.no_harm.judge import KINDS, Trial
 from tests.benchmarks.no_harm.play import Run
-from tests.benchmarks.no_harm.worlds import World
+from tests.benchmarks.no_harm.worlds import World, draw
 
 SHOWN_CALLS = 40
 """Calls in the details."""
@@ -23,6 +25,7 @@ def described(trial: Trial) -> str:
     ]
     lines.append(f"  {trial.world}")
     lines += [_line(run, trial) for run in (*trial.alone, trial.plugin, trial.retrying)]
+    lines += [f"  contained fault: {fault}" for fault in trial.plugin.faults]
     return "\n".join(lines)
 
 
@@ -75,6 +78,7 @@ def figures(trial: Trial) -> dict[str, Any]:
         "seed": trial.world.seed,
         "world": asdict(trial.world),
         "harms": trial.harms(),
+        "faults": trial.plugin.faults,
         "runs": [
             {
                 "client": run.client,
@@ -124,18 +128,47 @@ FEATURES: tuple[tuple[str, Callable[[World], object]], ...] = (
 )
 
 
-def summary(trials: list[Trial]) -> str:
-    """Tables in Markdown: by kind of harm, and by what the world is like."""
-    counts = Counter(kind for trial in trials for kind in trial.harms())
-    lines = ["| harm | worlds |", "|---|---|"]
-    lines += [f"| {kind} | {counts[kind]} |" for kind in KINDS]
-    lines.append(f"| any | {sum(bool(trial.harms()) for trial in trials)} of {len(trials)} |")
-    lines += ["", "| what the world is like | worlds | harmed |", "|---|---|---|"]
+Harms = Mapping[int, Collection[str]]
+"""The kinds of harm in each world, by its seed."""
+
+
+def harms_of(trials: list[Trial]) -> Harms:
+    """What ``summary`` counts."""
+    return {trial.world.seed: list(trial.harms()) for trial in trials}
+
+
+def summary(columns: Mapping[str, Harms]) -> str:
+    """Tables in Markdown: by kind of harm, and by what the world is like; a column for each code that was run."""
+    seeds = sorted(set.intersection(*(set(harms) for harms in columns.values())))
+    head = " | ".join(columns)
+    line = "|---" * (len(columns) + 1) + "|"
+
+    def counts(counted: Callable[[Collection[str]], bool], among: list[int]) -> str:
+        return " | ".join(str(sum(counted(harms[seed]) for seed in among)) for harms in columns.values())
+
+    lines = [f"| harm | {head} |", line]
+    lines += [f"| {kind} | {counts(partial(_holds, kind), seeds)} |" for kind in KINDS]
+    lines.append(f"| any | {counts(bool, seeds)} |")
+    lines += ["", f"| what the world is like | worlds | {head} |", f"|---{line}"]
+    worlds = [draw(seed) for seed in seeds]
     for name, feature in FEATURES:
-        values: dict[str, list[bool]] = {}
-        for trial in trials:
-            values.setdefault(str(feature(trial.world)), []).append(bool(trial.harms()))
+        values: dict[str, list[int]] = {}
+        for world in worlds:
+            values.setdefault(str(feature(world)), []).append(world.seed)
         for value in sorted(values, key=lambda value: (len(value), value)):
-            harmed = values[value]
-            lines.append(f"| {name}: {value} | {len(harmed)} | {sum(harmed)} |")
+            lines.append(f"| {name}: {value} | {len(values[value])} | {counts(bool, values[value])} |")
     return "\n".join([*lines, ""])
+
+
+def _holds(kind: str, kinds: Collection[str]) -> bool:
+    return kind in kinds
+
+
+def read_harms(text: str) -> Harms:
+    """The kinds of harm as ``write_harms`` wrote them."""
+    return {int(seed): kinds for seed, kinds in json.loads(text).items()}
+
+
+def write_harms(harms: Harms) -> str:
+    """One line for each world."""
+    return "{\n" + ",\n".join(f'"{seed}": {json.dumps(list(kinds))}' for seed, kinds in harms.items()) + "\n}\n"

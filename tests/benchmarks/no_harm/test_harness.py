@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -228,6 +229,25 @@ def test_what_is_printed() -> None:
     assert "alone     answered   2/2" in text
     assert "RateLimitError" in report.detailed(trial, trace=True)
     assert report.figures(trial)["world"] == asdict(world)
-    assert "| fewer answered | 1 |" in report.summary([trial])
     assert report.total([trial]) == "1 of 1 worlds harmed: fewer answered 1"
-    assert Counter(line.count("|") for line in report.summary([trial]).splitlines() if line).keys() == {3, 4}
+
+
+def test_the_tables() -> None:
+    """A column for each code that was run, over the worlds that all have run."""
+    now = {1: [judge.FEWER, judge.FOREIGN], 2: [], 3: [judge.FEWER]}
+    assert report.read_harms(report.write_harms(now)) == now
+    text = report.summary({"before": {**now, 4: [judge.HELD]}, "after": {**now, 1: []}})
+    assert "| harm | before | after |" in text
+    assert "| fewer answered | 2 | 1 |" in text
+    assert "| held with max_retries=0 | 0 | 0 |" in text
+    assert Counter(line.count("|") for line in text.splitlines() if line).keys() == {4, 5}
+    assert sum(int(line.split("|")[2]) for line in text.splitlines() if "| program: " in line) == 3
+
+
+def test_the_documentations_table() -> None:
+    """Its figures of the code before are those that were kept."""
+    before = report.read_harms((Path(__file__).parent / "before.json").read_text())
+    assert list(before) == list(range(1, 201))
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "no-worse-than-without.md").read_text()
+    for line in report.summary({"before": before}).splitlines():
+        assert line.rstrip("|-").rstrip() in page

@@ -1,0 +1,69 @@
+"""No program is worse off with the plugin than with the SDK alone: worlds of ``tests.benchmarks.no_harm``, each a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+WORLDS = (
+    3, 13, 15, 24, 27, 30, 31, 47, 54, 57, 63, 81, 90, 93, 121, 127, 132, 134, 161, 168, 171, 178, 184, 186, 197,
+)  # fmt: skip
+"""Seeds: 25 of the 200 worlds of docs/explanation/no-worse-than-without.md, so that every trait is among them."""
+
+HARMED_YET: dict[int, str] = {
+    30: "held with max_retries=0",
+    31: "fewer answered: one deployment of two says 60 s, and the calls of all wait beyond a timeout of 5 s",
+    47: "the day is used up, and the local refusal is no exception of the SDK",
+    54: "fewer answered: the day's limit stays closed after it was given anew",
+    90: "fewer answered: always 60 s, beyond a timeout of 5 s that the SDK alone does not take for a budget",
+    127: "later: a deployment's 60 s hold the calls that the other would serve",
+    132: "fewer answered: one call that can never fit closes the limit for all",
+    134: "the local refusal is no exception of the SDK",
+    168: "held with max_retries=0",
+    171: "fewer answered: the day's limit stays closed, with max_retries=0 too",
+    178: "fewer answered: always 60 s for a window of a second",
+    197: "fewer answered: a timeout of 5 s as the budget of the queue",
+}
+"""Of these, the ones that do not hold yet. A world that holds is taken out: its test fails until then."""
+
+pytestmark = [
+    pytest.mark.timeout(1200),  # the first one waits for all runs
+    pytest.mark.skipif(
+        int(openai.__version__.split(".")[0]) < 3, reason="drawn for the delays and retries of openai 3"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What became of each world; all in one process of their own, which forks for each run."""
+    file = tmp_path_factory.mktemp("no-harm") / "trials.json"
+    command = [sys.executable, "-m", "tests.benchmarks.no_harm", "--json", str(file), "--only", *map(str, WORLDS)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert file.exists(), ended.stderr
+    return {trial["seed"]: trial for trial in json.loads(file.read_text())}
+
+
+def _marked(seed: int) -> Any:
+    why = HARMED_YET.get(seed)
+    return pytest.param(seed, marks=() if why is None else pytest.mark.xfail(reason=why, strict=True))
+
+
+@pytest.mark.parametrize("seed", [_marked(seed) for seed in WORLDS])
+def test_no_program_is_worse_off(seed: int, trials: dict[int, dict[str, Any]]) -> None:
+    """As many calls answered, no later, nothing raised that the SDK would not raise, nothing held with ``max_retries=0``."""
+    assert trials[seed]["harms"] == {}
+
+
+@pytest.mark.parametrize("seed", WORLDS)
+def test_no_fault_was_contained(seed: int, trials: dict[int, dict[str, Any]]) -> None:
+    """The plugin's own code did not fail in any of them."""
+    assert trials[seed]["faults"] == []
