@@ -197,20 +197,7 @@ class Book:
         unit = UNITS.get(kind)
         if unit is None or not MIN_LIMIT <= limit <= MAX_LIMIT:
             return None
-        found: Entry | None = None
-        apart = False
-        for entry in self.entries:
-            ledger = entry.ledger
-            if ledger.kind != kind or differ(ledger.window, window):
-                continue
-            if abs(ledger.limit - limit) > SAME * limit:
-                if entry.by_header or window is None:
-                    continue
-            elif told.get(entry, -math.inf) > level + SPLIT * limit:
-                apart = True  # the same response, in header and message: two buckets of one size
-                continue
-            if found is None or found.by_header:
-                found = entry
+        found, apart = self._spoken_of(kind, limit, window, level=level, told=told)
         if found is None:
             found = self._add(Entry(Ledger(kind, "", limit, window), unit, by_header=False, named=window is not None))
             if unit:
@@ -226,6 +213,29 @@ class Book:
         found.heard = self._turn
         found.refused = Refused(level, sent_at, last_sent, spent[unit])
         return found
+
+    def _spoken_of(
+        self, kind: str, limit: float, window: float | None, *, level: float, told: Mapping[Entry, float]
+    ) -> tuple[Entry | None, bool]:
+        """The entry that such a message is about, one that no header speaks of before others; None if there is none yet.
+
+        Beside it whether the same response's headers showed another bucket of that size: then they are two.
+        """
+        found: Entry | None = None
+        apart = False
+        for entry in self.entries:
+            ledger = entry.ledger
+            if ledger.kind != kind or differ(ledger.window, window):
+                continue
+            if abs(ledger.limit - limit) > SAME * limit:
+                if entry.by_header or window is None:
+                    continue
+            elif told.get(entry, -math.inf) > level + SPLIT * limit:
+                apart = True
+                continue
+            if found is None or found.by_header:
+                found = entry
+        return found, apart
 
     def _for_slot(
         self, slot: tuple[str, str, str | None], unit: int, limit: float, remaining: float, reset: float | None
