@@ -187,27 +187,29 @@ def _from_json(value: Any, depth: int) -> Iterator[Pasted]:
     if isinstance(value, list):
         for item in value:
             yield from _from_json(item, depth + 1)
-        return
-    if isinstance(value, str):
+    elif isinstance(value, str):
         if _MAY_MATTER.search(value):
             yield from _read(value, depth + 1)
-        return
-    if not isinstance(value, dict):
-        return
-    status = next((value[key] for key in _STATUS_KEYS if _is_status(value.get(key))), None)
-    headers = next((_plain(value[key]) for key in _HEADER_KEYS if key in value), {})
-    body = next((value[key] for key in _BODY_KEYS if key in value), None)
+    elif isinstance(value, dict):
+        response = _from_record(value)
+        if response:
+            yield response
+        else:
+            yield from _from_json(list(value.values()), depth)
+
+
+def _from_record(record: Mapping[str, Any]) -> Pasted | None:
+    """The response that an object is, or that it describes; None if it is none."""
+    status = next((record[key] for key in _STATUS_KEYS if _is_status(record.get(key))), None)
+    headers = next((_plain(record[key]) for key in _HEADER_KEYS if key in record), {})
+    body = next((record[key] for key in _BODY_KEYS if key in record), None)
     if isinstance(body, str):
         body = _body(body)
     if (status is not None or headers) and body is not None:
-        yield Pasted(status, headers, body)
-    elif _is_error(value):
-        yield Pasted(status, headers, value)
-    elif status is not None and headers:
-        yield Pasted(status, headers, None)
-    else:
-        for inner in value.values():
-            yield from _from_json(inner, depth + 1)
+        return Pasted(status, headers, body)
+    if _is_error(record):
+        return Pasted(status, headers, record)
+    return Pasted(status, headers, None) if status is not None and headers else None
 
 
 def _is_error(value: Mapping[str, Any]) -> bool:

@@ -97,12 +97,7 @@ def read_name(name: str) -> HeaderName | None:
         return None
     if name.startswith("x-codex-"):
         return _codex(name)
-    name = name.replace("_", "-").replace("rate-limit", "ratelimit")
-    if name.startswith("x-tokenlimit-"):  # Together
-        name = f"{name.replace('tokenlimit', 'ratelimit')}-tokens"
-    if "ratelimitbysize-" in name:  # Mistral: the size is in tokens
-        name = f"x-{name.replace('ratelimitbysize', 'ratelimit')}-tokens"
-    vendor, marker, rest = name.partition("ratelimit-")
+    vendor, marker, rest = _usual(name).partition("ratelimit-")
     if not marker or vendor == "":  # without a prefix they are the IETF fields, see ``ietf``
         return None
     words = rest.split("-")
@@ -111,10 +106,18 @@ def read_name(name: str) -> HeaderName | None:
     roles = [word for word in words if word in _ROLES]
     if not roles or not _OTHER.isdisjoint(words) or ("policy" in words and len(roles) > 1):
         return None
-    role = _ROLES[roles[0]]
-    unit = unit_of("-".join(words))
-    words = [word for word in words if word not in roles and word not in _UNITS and word not in _WHEN]
-    return HeaderName(role, (vendor, *words), _kind(words), _window(words), _scope(words), unit)
+    own = [word for word in words if word not in roles and word not in _UNITS and word not in _WHEN]
+    return HeaderName(_ROLES[roles[0]], (vendor, *own), _kind(own), _window(own), _scope(own), unit_of("-".join(words)))
+
+
+def _usual(name: str) -> str:
+    """The spellings of some vendors in the usual form."""
+    name = name.replace("_", "-").replace("rate-limit", "ratelimit")
+    if name.startswith("x-tokenlimit-"):  # Together
+        return f"{name.replace('tokenlimit', 'ratelimit')}-tokens"
+    if "ratelimitbysize-" in name:  # Mistral: the size is in tokens
+        return f"x-{name.replace('ratelimitbysize', 'ratelimit')}-tokens"
+    return name
 
 
 def unit_of(name: str) -> float:

@@ -27,7 +27,8 @@ _LENGTH = r"(?:one\s)?(?:\d{1,5}[\s-]?)?(?:s|sec|seconds?|m|min|minutes?|h|hrs?|
 _PERIOD = rf"(?:\s?/\s?|\s(?:per|every|each|an?|in|within)\s(?:an?\s|the\s|any\s)?){_LENGTH}"
 
 _LIMIT = re.compile(
-    rf"(?<![a-z])(?:limits?|quota|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}(?!\s?/\s?\d+(?![\da-z]))"
+    rf"(?<![a-z])(?:limits?|quota|quota_limit_value|quotavalue){_WHICH}{_IS}{_NUMBER}{_TIME_UNIT}"
+    r"(?!\s?(?:/|(?:out )?of)\s?\d+(?![\da-z]))"
 )
 _LIMITED_TO = re.compile(
     rf"\b(?:limited to|limit you to|reduced to|maximum(?: of)?|max(?: of)?|at most|allows?|allowed|only(?: make| send)?)"
@@ -68,7 +69,7 @@ _FRACTION = re.compile(
     rf"(?:actual/limit\)?|limit(?: is)? (?:reached|exceeded)|limit:|used)[\s:(]{{0,4}}"
     rf"{_NUMBER}\s?(?:/|of|out of)\s?(?:your\s|the\s)?{_NUMBER}{_TIME_UNIT}"
 )
-_FRACTION_USED = re.compile(rf"(?<![\d./]){_NUMBER}\s?/\s?{_NUMBER}\s(?:{_NOUN}\s)?used")
+_FRACTION_USED = re.compile(rf"(?<![\d./]){_NUMBER}\s?(?:/|of)\s?{_NUMBER}\s(?:{_NOUN}\s)?used")
 _USED = re.compile(rf"\b(?:used|(?:current|actual)(?:\s(?:usage|rpm|tpm|rate|value))?|usage){_IS}{_NUMBER}{_TIME_UNIT}")
 _REQUESTED = re.compile(
     rf"\b(?:requested(?:\s(?:tokens|up to|about|approximately))?|request (?:of|needs|requires)){_IS}{_NUMBER}{_TIME_UNIT}"
