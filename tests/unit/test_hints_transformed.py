@@ -16,8 +16,10 @@ from tests.unit.test_hints import ROWS
 NOW = 1_791_036_000
 """For rows that name no clock."""
 
-CAMEL_IN_PROSE = frozenset({"more-github-models-003", "wide-github-models-002", "wide-spark-001"})
-"""Their messages name a limit as one word in camel case, which another case takes apart for good."""
+CAMEL_IN_PROSE = frozenset(
+    {"more-github-models-003", "wide-github-models-002", "wide-spark-001", "service-d-antigravity-001"}
+)
+"""Their messages hold names in camel case, which another case takes apart for good."""
 
 
 def _text(body: Any) -> str:

@@ -65,7 +65,8 @@ _HEADERS_KEYS = frozenset({"headers", "response_headers"})
 # "key": "value", 'key': 12, \"key\": \"v\" and key=value inside a text that is no JSON (any more)
 _LOOSE = re.compile(
     r"""(?<![\w\\"'-])\\{0,3}["']?([A-Za-z@][\w-]{1,40})\\{0,3}["']?\s{0,3}[:=]\s{0,3}"""
-    r"""(?:\\{0,3}["']([^"'\\\n]{1,120})\\{0,3}["']|(\d[\d.]{0,24})(?![\w.]))"""
+    r"""(?:\\{0,3}["']([^"'\\\n]{1,120})\\{0,3}["']"""
+    r"""|(\d{4}-\d\d-\d\d[Tt][\d:.]{5,18}(?:[Zz]|[+-]\d\d:?\d\d)?|\d[\d.]{0,24}(?![\w.:/-])))"""
 )
 _ERROR_KEYS = frozenset({"message", "errorCode", "error_code", "errorMessage"})
 _BYTES_BEGIN = re.compile(r"""\bb(?:'[{\[][^\n]{0,4000}|"[{\[][^\n]{0,4000})""")

@@ -44,13 +44,14 @@ OTHER = _any(
     r"context_length|context_window|model_not_found|deployment_not_found|not_found|unsupported|permission",
     r"invalid_api_key|authentication|invalid_prompt|invalid_parameter|string_above|tokens_limit_reached",
     r"content_filter|content_policy|max_length|too_large|max_tokens",
+    r"^(?:parameter_invalid|invalid_(?:value|type|json|argument|field)\w*|missing_\w+|\w*validation_(?:error|failed))$",
 )
 """Codes of other failures, whatever the text says beside them."""
 
 _THROTTLE = _any(
     r"(?:^|_)rate_?limit|ratelimit|(?:^|_)request_rate|throttl|too_many_requests|toomanyrequests",
     r"resource_?exhausted|(?<!insufficient_)quota_exceeded",
-    r"(?:^|_)overload(?:ed)?(?:_|$)|slow_?down|(?:^|_)(?:server|model|system|engine|service|gpu|worker)s?_(?:is_)?(?:too_)?busy(?:_|$)",
+    r"(?:^|_)overloaded(?:_|$)|^overload$|_overload$|overload_(?:error|exception)|slow_?down|(?:^|_)(?:server|model|system|engine|service|gpu|worker)s?_(?:is_)?(?:too_)?busy(?:_|$)",
     r"^busy$|(?:^|_)(?:at|over|no|out_of|insufficient|model|server|engine|service|tier|exceeded|maximum)_capacity(?:_|$)",
     r"(?:^|_)capacity_(?:exceeded|exhausted|reached|limit\w*|constrained|unavailable)(?:_|$)",
     r"queue_(?:exceeded|full)|flex_unavailable|model_not_ready|rate_increase",
@@ -67,6 +68,7 @@ _NUMBERED = re.compile(r"^(?:1300|3505|1302|1303|1304|1305|1308|1310|1312|1316|1
 
 _NO_LIMIT = _any(
     r"(?:^|_)(?:invalid|missing|unsupported|unknown|malformed|required|must|parameter|validation|conflict|modification)(?:_|$)",
+    r"_in_(?:file|request|batch|prompt|message)(?:_|$)",
     r"(?:^|_)(?:storage|disk|file|files|upload|memory|space)_(?:\w+_)?(?:quota|limit)|disk_|payload",
 )
 """Words that make a code one of validation, of a conflict or of storage."""

@@ -148,19 +148,10 @@ def closing(text: str) -> int | None:
 
 def documents(text: str) -> list[object]:
     """The JSON values of a text that has one in each line (NDJSON) or in each frame (server-sent events)."""
-    found: list[object] = []
-    for line in text[:MAX_BODY].splitlines():
-        stripped = line.strip(_BLANK)
-        if stripped.startswith("data:"):
-            stripped = stripped[len("data:") :].lstrip()
-        if not stripped.startswith(("{", "[")):
-            continue
-        decoded = decode_json(stripped)
-        if decoded is not None:
-            found.append(decoded[0])
-        if len(found) >= _MAX_DOCUMENTS:
-            break
-    return found
+    lines = (line.strip(_BLANK) for line in text[:MAX_BODY].splitlines())
+    data = (line[len("data:") :].lstrip() if line.startswith("data:") else line for line in lines)
+    candidates = [line for line in data if line.startswith(("{", "["))][:_MAX_DOCUMENTS]
+    return [decoded[0] for line in candidates if (decoded := decode_json(line)) is not None]
 
 
 def unescaped(text: str) -> str:

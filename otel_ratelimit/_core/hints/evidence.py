@@ -60,3 +60,8 @@ class Evidence:
     has_delay: bool = False
     exhausted: bool = False
     kind: LimitKind | None = None
+
+    @property
+    def returns(self) -> bool:
+        """Whether the time of the return is named, outright or as the reset of what is used up."""
+        return self.has_delay or self.exhausted

@@ -84,7 +84,7 @@ def instruction(headers: Mapping[str, str], now: float) -> Wait | None:
     for raw_name, value in headers.items():
         name = raw_name.replace("_", "-")
         # also `x-ratelimit-retry-after`, and Traefik's `x-retry-in`
-        if ("retry-after" in name or "retry-in" in name) and (
+        if ("retry-after" in name or "retry-in" in name or "retry-at" in name) and (
             wait := _retry_after(value, unit_of(name.rpartition("retry-")[2]), now)
         ):
             waits.append(wait)

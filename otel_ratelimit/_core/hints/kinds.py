@@ -53,6 +53,7 @@ _BOTH = re.compile(
     rf"|\b(?:rp[smhd]{_JOIN}(?:max\s)?tp[smhd]|tp[smhd]{_JOIN}(?:max\s)?rp[smhd])\b"
 )
 _WHOLE: dict[str, LimitKind] = {"tokens": "tokens", "requests": "requests", "images": "images"}
+_WHOLE_WINDOWS = frozenset({"second", "minute", "hour", "hourly", "day", "daily", "month", "monthly"})
 # GitHub Models: "UserByModelByMinuteOutputTokens"
 _BY_WINDOW = re.compile(r"\bby (second|minute|hour|day|month)(?: (input|output))?( tokens?)?\b")
 _NOUN_LIMIT = re.compile(
@@ -159,6 +160,8 @@ def subject_of(text: str) -> Subject:
     words = words_of(ADDRESS.sub(" ", text))
     if words in _WHOLE:  # OpenAI's `type`
         return Subject(_WHOLE[words])
+    if words in _WHOLE_WINDOWS:  # {"window": "minute"}
+        return Subject(None, _WINDOW_WORDS[words])
     rate = _rate(words)
     window, units = (rate.window, rate.units) if rate.window else _window(words)
     if names_both(words):

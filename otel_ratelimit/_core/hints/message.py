@@ -30,6 +30,11 @@ _NUMBER_WORDS = {
     "nine": "9", "ten": "10", "fifteen": "15", "twenty": "20", "thirty": "30", "sixty": "60",
     "half a": "0.5", "half an": "0.5", "a": "1", "an": "1",
 }  # fmt: skip
+_HAN_NUMBERS = {
+    "半": "0.5",
+    "一": "1", "两": "2", "二": "2", "三": "3", "四": "4", "五": "5", "六": "6", "七": "7", "八": "8", "九": "9", "十": "10",
+}  # fmt: skip
+_HAN_NUMBER = re.compile(rf"(?<![\d{''.join(_HAN_NUMBERS)}])[{''.join(_HAN_NUMBERS)}](?=个?(?:秒|分钟|小时|天))")
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:second|minute|hour|day|week)s?\b)")
 
 _MARKDOWN = str.maketrans("", "", "*`")
@@ -58,8 +63,8 @@ _LEFT_CUES = (
     rf"\bre-?(?:try|send|submit|tryable)(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
     rf"\btry(?:ing)?(?:[\s,]{{1,3}}{_OBJECT}){{0,4}}[\s,]{{1,3}}(?:in|after)",
     (
-        r"\b(?:can|may|please|should|must|able to)\s(?:re)?(?:submit|send|make|call|use|access|continue|proceed|request)"
-        r"(?:\s[a-z]{1,12}){0,5}\safter"
+        r"\b(?:can|may|please|should|must|able to)\s(?:only\s)?(?:re)?"
+        r"(?:submit|send|make|call|use|access|continue|proceed|request)(?:\s[a-z]{1,12}){0,5}\safter"
     ),
     (
         r"\b(?:limit|limiting|block|ban|penalty|restriction|lock-?out|throttle|throttling|window|time-?out)"
@@ -83,7 +88,7 @@ _LEFT_CUES = (
         r"\b(?:(?:been|are|is)\stimed out|blocked|paused?|sleep|slow down|hold (?:off|on)|stand by|throttled"
         r"|rate[\s-]limited|banned|locked|disabled|suspended)\sfor"
     ),
-    r"\b(?:next|new|another)\s(?:request|call|attempt|retry|try)(?:\s\w{1,12}){0,2}\s(?:in|after)",
+    r"\b(?:next|new|another|more)\s(?:request|call|attempt|retry|try|credits?|tokens|quota|messages)(?:\s\w{1,12}){0,2}\s(?:in|after)",
     r"\btime\s(?:remaining|left|until reset|to reset|to wait|until retry|before retry)",
     r"\b(?:come|check|return)\s(?:back\s)?(?:in|after)",
     r"\bseconds\s(?:until|before|to)\s(?:next\s)?(?:retry|reset|request)",
@@ -103,7 +108,7 @@ _LEFT = re.compile(rf"(?:{'|'.join(_LEFT_CUES)}){_FILLER}{{0,8}}$")
 _STEM = re.compile(
     "try|again|wait|reset|replen|refresh|renew|refill|restore|resume|lift|unlock|unblock|available|recover|regain|clear"
     "|cool|back|blocked|pause|sleep|slow down|hold o|stand by|throttled|limited|banned|locked|disabled|suspended"
-    "|request|call|attempt|submit|send|make|use|access|continue|proceed|expire|end|over|next"
+    "|request|call|attempt|credit|token|quota|message|submit|send|make|use|access|continue|proceed|expire|end|over|next"
     "|time|return|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
     "|ponownie|opnieuw|thử lại|lagi dalam|等|冷|剩|重试|あと"
 )
@@ -155,7 +160,9 @@ def find_wait(text: str, now: float, *, beijing: bool = False) -> float | None:
     if _NUMBER_WORD.search(lower):
         lower = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word[1]], lower)
     waits: list[float] = []
-    beijing = beijing or bool(_HAN.search(lower))
+    if _HAN.search(lower):
+        beijing = True
+        lower = _HAN_NUMBER.sub(lambda word: _HAN_NUMBERS[word[0]], lower)
     end = 0
     for tried, start in enumerate(_starts(lower)):
         if tried >= _MAX_CANDIDATES:

@@ -44,8 +44,16 @@ _RATE = re.compile(
     rf"(?<![\w.,/-]){_NUMBER}"
     rf"(?:\s{_NOUN}(?:\s(?:are\s)?allowed|\s?\([a-z]{{3,4}}\))?{_PERIOD}|\s?(?:/\s?|(?:per|every|each)\s){_LENGTH})"
 )
+# "max 5 runs per minute", "Max 10 scoring requests per minute": whatever is counted, behind a word of limits
+_LIMITED_RATE = re.compile(
+    rf"\b(?:max(?:imum)?(?: of)?|limit(?:ed)?(?: is| of| to)?|at most|up to|only|frequency is):?\s{_NUMBER}"
+    rf"(?:\s[a-z]{{2,14}}){{1,3}}{_PERIOD}"
+)
 _ABBREVIATED_RATE = re.compile(rf"(?<![\w.,/-]){_NUMBER}\s?(?:[io]?tp|rp|qp|ip)[smhd]\b")
-_LIMITING = re.compile(r"limit|exceed|allow|max|quota|throttl|\bonly\b|restrict|no more than|at most|too many|\bcap\b")
+_LIMITING = re.compile(
+    r"limit|exceed|allow|max|quota|throttl|\bonly\b|restrict|no more than|at most|too many|\bcap\b|frequency"
+    r"|\b(?:can|may) (?:make|send)\b"
+)
 """Words of a text whose rate is a limit."""
 
 _NO_LIMIT = re.compile(
@@ -145,7 +153,7 @@ def _rate(lower: str) -> float | None:
     """The first rate of a text that speaks of limits, unless it is what was sent or what more money buys."""
     if not _LIMITING.search(lower):
         return None
-    for pattern in (_RATE, _ABBREVIATED_RATE):
+    for pattern in (_RATE, _LIMITED_RATE, _ABBREVIATED_RATE):
         for found in islice(pattern.finditer(lower), _MAX_TRIES):
             left = lower[max(0, found.start() - 90) : found.start()]
             if _LIMIT_BEFORE.search(left) or not _NO_LIMIT.search(left):

@@ -62,7 +62,7 @@ def find_pairs(lower: str) -> list[Pair]:
     last = 0
     for found in fractions:
         label = _SEPARATOR.split(lower[max(last, found.start() - _LABEL) : found.start()])[-1]
-        subject = subject_of(label)
+        subject = subject_of(label.strip(" :(="))
         if subject.kind is None and subject.window is None:
             subject = subject_of(_SEPARATOR.split(lower[found.end() : found.end() + _LABEL])[0])
         if subject.kind is None and pairs:  # "requests per second 1/20, per minute 61/60"

@@ -26,7 +26,7 @@ FINAL = _any(
     r"payment (?:method )?(?:was |has |is )?(?:been )?(?:declined|failed|overdue)",
     r"(?:enter|add) a (?:valid )?(?:payment method|credit card)(?: \S+){0,4} to (?:continue|keep|use|make)",
     r"(?:subscription|trial|plan) (?:period )?(?:has |is )?(?:been )?(?:expired|ended|cancell?ed)",
-    r"not enough (?:credits?|balance|funds|points)",
+    r"(?:not|n't) (?:have )?enough (?:\w+ )?(?:credits?|balance|funds|points)",
     r"account (?:\w+ ){0,6}(?:is suspended|is not active|in arrears|overdue|deactivated|in good standing)",
     # credits
     r"(?:requires?|need) more credits",
@@ -42,7 +42,7 @@ FINAL = _any(
     r"key limit exceeded",
     r"over budget",
     r"crossed spend",
-    r"(?<!thinking )(?<!token )budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
+    r"(?<!thinking )(?<!token )(?<!tokens )(?<!complexity )(?<!query )(?<!retry )(?<!rate )budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
     r"exceeded ?budget",
     r"exceeded (?:your|the|its) budget",
     # free tiers and plans
@@ -90,10 +90,11 @@ CREDITS_OF_A_MONTH = _any(
 
 THROTTLE = _any(
     # rates
-    r"rate ?limit(?:ed|ing)",
+    r"rate ?limited|(?:due to|because of|by|reason) rate ?limiting",
     r"rate ?limit ?error",
     r"rate limits? (?:was |is |has been |have been |already )?(?:exceeded|reached|hit)",
     r"(?:exceed\w*|reached|hit|over|crossed)(?: \S+){0,6} rate ?limits?\b",
+    r"(?:can|may) (?:only )?(?:make|send) (?:up to |at most )?\d+ (?:\w+ )?(?:requests?|calls?|messages?|quer(?:y|ies))",
     r"too many requests|reduce your request rate|(?:limit|reduce|slow) your (?:api )?(?:requests|request rate|calls)\b",
     r"too many (?:\w+ ){0,4}\w+,? please wait",
     r"too many connections",
@@ -105,7 +106,7 @@ THROTTLE = _any(
     r"(?:requests?|images?|qps|enqueued tokens?|per (?:second|minute|min|hour|day)|(?:daily|hourly) (?:\w+ )?) ?limit"
     r" (?:has been |was |is )?(?:reached|exceeded)",
     r"(?:reached|exceeded|hit) your (?:\w+ )?(?:requests?|messages?|daily|hourly|quota) limit",
-    r"(?:concurrency|parallel) (?:limit|quota|allocated)",
+    r"(?:concurrency|(?:parallel|concurrent|simultaneous)(?: (?:requests?|calls?|connections?))?) (?:limit|quota|allocated)",
     r"(?:too many|max(?:imum)?) (?:concurrent|parallel|simultaneous) (?:requests|connections|calls)|concurrent request slot",
     r"error code 429|status(?: code)? 429|http 429",
     # quotas
@@ -116,7 +117,7 @@ THROTTLE = _any(
     r"usage limits?\b.{0,40}(?:reached|hit|exceeded)",
     r"reached (?:\S+ ){0,4}usage limits?",
     # load
-    r"\boverload(?:ed)?\b",
+    r"\boverloaded\b|(?<!method )(?<!matching )(?<!operator )(?<!function )\boverload\b(?! resolution| not supported)",
     r"slow down",
     r"high (?:demand|load|traffic)",
     r"(?:over|at|no) (?:\w+ )?capacity",
@@ -124,7 +125,7 @@ THROTTLE = _any(
     r"(?:server|service|model|system|engine) (?:is )?(?:too |currently )?busy",
     r"queue (?:is )?(?:full|exceeded)",
     r"no deployments available .{0,60}try again",
-    "限流|限频|速率限制|频率限制|请求(?:过于|太)?频繁|请求过多|访问量过大|负载|过载|繁忙|并发数?过|使用上限|调用频率",
+    "限流|限频|速率限制|频率限制|请求(?:过于|太)?频繁|请求过多|访问量过大|负载|过载|繁忙|并发(?:请求)?数?(?:过|超|达)|频率超|使用上限|调用频率",
 )
 USAGE_WINDOW = _any(
     # Claude Code says "not your usage limit" of a plain throttle

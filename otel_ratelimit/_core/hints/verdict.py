@@ -34,7 +34,7 @@ def cause_of(status: int | None, evidence: Evidence) -> Cause | None:
         return None
     if _is_allowance(evidence):
         return "allowance"
-    if money or _MONEY in (status, *evidence.statuses):
+    if money or status == _UNAUTHORISED or _MONEY in (status, *evidence.statuses):
         return "money"
     if phrases.USAGE_WINDOW.search(evidence.words):
         return "allowance"
@@ -49,10 +49,14 @@ def _is_throttle(status: int | None, evidence: Evidence, *, money: bool) -> bool
         return _is_about_quota(evidence)
     if money:
         return True
-    if any(codes.OTHER.search(code) for code in evidence.codes) or phrases.of_size(evidence.words):
+    if any(codes.OTHER.search(code) for code in evidence.codes):
         return False
     statuses = evidence.statuses if status in _EVENTS else [status, *evidence.statuses]
-    if not _ALWAYS.isdisjoint(statuses) or _speaks_of_limits(status, evidence):
+    if not _ALWAYS.isdisjoint(statuses):
+        return True
+    if phrases.of_size(evidence.words):
+        return False
+    if _speaks_of_limits(status, evidence):
         return True
     return _UNAVAILABLE in statuses and _says_wait(evidence)
 
@@ -70,7 +74,7 @@ def is_money(evidence: Evidence) -> bool:
         return True
     if phrases.FINAL.search(evidence.words):
         return True
-    if phrases.SUBSCRIBE.search(evidence.words) and not evidence.has_delay and not comes_back(evidence):
+    if phrases.SUBSCRIBE.search(evidence.words) and not evidence.returns and not comes_back(evidence):
         return not phrases.RATE_BESIDE.search(evidence.words)
     weak = "insufficient_quota" in named or phrases.WEAK_FINAL.search(evidence.words)
     if not weak or evidence.kind == "overload" or any(codes.is_throttle(code) for code in evidence.codes):
@@ -100,7 +104,7 @@ def _is_allowance(evidence: Evidence) -> bool:
         return False
     if any(codes.USAGE.match(code) for code in named) or phrases.CREDITS_OF_A_DAY.search(evidence.words):
         return True
-    return evidence.has_delay and bool(phrases.CREDITS_OF_A_MONTH.search(evidence.words))
+    return evidence.returns and bool(phrases.CREDITS_OF_A_MONTH.search(evidence.words))
 
 
 def comes_back(evidence: Evidence) -> bool:
@@ -118,6 +122,6 @@ def _says_wait(evidence: Evidence) -> bool:
     """A 503 with a wait is a throttle (RFC 9110, section 15.6.4), and so is Google's UNAVAILABLE (an overload)."""
     if phrases.MAINTENANCE.search(evidence.words):  # no limit, no load, no money
         return False
-    if evidence.exhausted or evidence.has_delay or evidence.kind == "overload":
+    if evidence.returns or evidence.kind == "overload":
         return True
     return "unavailable" in evidence.codes + evidence.types
