@@ -42,7 +42,8 @@ FINAL = _any(
     r"key limit exceeded",
     r"over budget",
     r"crossed spend",
-    r"(?<!thinking )(?<!token )(?<!tokens )(?<!complexity )(?<!query )(?<!retry )(?<!rate )budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
+    r"(?<!thinking )(?<!token )(?<!tokens )(?<!complexity )(?<!query )(?<!retry )(?<!rate )"
+    r"budget (?:of \S{1,12} )?(?:has been |limit )?(?:exceeded|reached|exhausted)",
     r"exceeded ?budget",
     r"exceeded (?:your|the|its) budget",
     # free tiers and plans
