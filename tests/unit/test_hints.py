@@ -170,6 +170,71 @@ def test_a_bare_error_object() -> None:
     assert parse_throttle(429, {}, error) == Throttle(delay=0.564, source="body-message", kind="tokens")
 
 
+RATE = {"code": 429, "message": "Rate limit exceeded"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": RATE},
+        {"id": "x", "object": "chat.completion", "choices": [{"index": 0, "finish_reason": "error", "error": RATE}]},
+        {"object": "response", "status": "failed", "error": {"code": "rate_limit_exceeded", "message": "Slow down"}},
+        _Model(object="chat.completion", choices=[_Model(error=RATE)], error=None),
+        _Model(object="chat.completion", choices=None, error=RATE),
+        _Model(object="response", status="failed", error={"code": "rate_limit_exceeded", "message": "Slow down"}),
+        json.dumps({"error": RATE}),
+    ],
+)
+def test_an_error_in_a_success_is_read_with_its_headers(body: Any) -> None:
+    """Decoded JSON, SDK models and text; of the headers an instruction and an empty limit count, and no room."""
+    answer = parse_throttle(200, {"retry-after": "6"}, _dumped(body))
+    assert answer is not None
+    assert (answer.delay, answer.source, answer.retryable) == (6, "retry-after", True)
+    empty = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s", "x-ratelimit-reset-requests": "60s"}
+    assert (parse_throttle(200, empty, _dumped(body)) or Throttle()).delay == 3
+    room = {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "60s"}
+    assert (parse_throttle(200, room, _dumped(body)) or Throttle(delay=1)).delay is None
+
+
+def _dumped(body: Any) -> Any:
+    """A model whose dump is plain, as the SDK's are; anything else as it is."""
+    if not isinstance(body, _Model):
+        return body
+    plain = {
+        key: [one.to_dict() for one in value] if key == "choices" and value else value
+        for key, value in vars(body).items()
+    }
+    model = _Model(**vars(body))
+    model.to_dict = lambda: plain  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _Model(choices=[_Model(error=None, message="rate limit exceeded")], error=None),
+        _Model(choices=[], error=None),
+        {"choices": [{"message": {"content": "429 rate limit exceeded"}, "error": None}], "error": None},
+        {"object": "response", "status": "completed", "error": None, "output": []},
+        {"object": "response", "status": "failed", "error": {"code": "server_error", "message": "oops"}},
+        {"error": {"code": 500, "message": "retry in 5 s"}},
+    ],
+)
+def test_a_success_or_another_error_is_no_throttle(body: Any) -> None:
+    """Whatever its headers say."""
+    headers = {"retry-after": "6", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s"}
+    assert parse_throttle(200, headers, body) is None
+    assert parse_stream_event(body, headers=headers) is None
+
+
+def test_a_stream_event_is_read_with_the_head_of_its_stream() -> None:
+    """Azure puts Retry-After there; a Date there is the clock."""
+    event = {"type": "error", "error": {"code": "rate_limit_exceeded", "message": "Too fast"}}
+    assert parse_stream_event(event, headers={"retry-after": "4"}) == Throttle(delay=4, source="retry-after")
+    dated = {"Date": "Fri, 29 Sep 2023 16:26:37 GMT", "Retry-After": "Fri, 29 Sep 2023 16:26:57 GMT"}
+    assert parse_stream_event(event, headers=dated) == Throttle(delay=20, source="retry-after-date")
+
+
 class _Hostile(Mapping[str, str]):
     """A mapping whose every method raises."""
 
