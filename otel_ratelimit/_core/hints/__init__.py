@@ -59,12 +59,13 @@ def parse_throttle(
     from otel_ratelimit._core.hints.headers import normalise  # noqa: PLC0415
     from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
 
-    plain = normalise(headers)
-    clock = _clock(now, plain.get("date"))
     code = status if isinstance(status, int) and status in _STATUS_RANGE else 0
     if 200 <= code < 300:
-        return _disguised(plain, body, clock)
-    return read_response(code, plain, body, clock) if code >= 400 else None
+        return _disguised(headers, body, now)
+    if code < 400:
+        return None
+    plain = normalise(headers)
+    return read_response(code, plain, body, _clock(now, plain.get("date")))
 
 
 def parse_stream_event(
@@ -110,16 +111,16 @@ class Readings:
         return iter(read_limits(self._headers))
 
 
-def _disguised(headers: Mapping[str, str], body: object, now: float) -> Throttle | None:
+def _disguised(
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | None, body: object, now: float | None
+) -> Throttle | None:
     """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
     from otel_ratelimit._core.hints.decoding import decode  # noqa: PLC0415
-    from otel_ratelimit._core.hints.response import read_response  # noqa: PLC0415
 
     decoded = decode(body)
     if isinstance(decoded, str):
-        if len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded):
-            return read_response(None, headers, decoded, now)
-        return None
+        short = len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded)
+        return parse_stream_event({"error": decoded}, now=now, headers=headers) if short else None
     last_error = decoded.get("last_error") if isinstance(decoded, Mapping) else getattr(decoded, "last_error", None)
     if last_error:
         return None  # a run of the Assistants API that failed: reading it again does not mend it

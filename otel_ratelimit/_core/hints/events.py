@@ -23,19 +23,26 @@ def plain_event(event: object) -> object:
         return _decode_text(event)
     if isinstance(event, (Mapping, list)):
         return event
-    kind = getattr(event, "type", None)
-    if isinstance(kind, str) and "." in kind and kind not in _FAILURES:
-        return None  # most events of a Responses stream end here
-    choices = getattr(event, "choices", None)
-    if choices is not None and not getattr(event, "error", None):
-        first = choices[0] if isinstance(choices, list) and choices else None
-        if not getattr(first, "error", None):
-            return None
+    if _is_success(event):
+        return None
     for name in ("to_dict", "model_dump"):
         dump = getattr(event, name, None)
         if callable(dump):
             return dump()
     return None
+
+
+def _is_success(event: object) -> bool:
+    """Whether a model is no error, by a few of its attributes: most events and answers end here, without a dump."""
+    kind = getattr(event, "type", None)
+    if isinstance(kind, str) and "." in kind:
+        return kind not in _FAILURES
+    if getattr(event, "error", None) or getattr(event, "errors", None) or getattr(event, "last_error", None):
+        return False
+    choices = getattr(event, "choices", None)
+    if isinstance(choices, list):
+        return not choices or not getattr(choices[0], "error", None)
+    return isinstance(kind := getattr(event, "object", None), str) and kind != "error"
 
 
 def _decode_text(event: str | bytes | bytearray) -> object:
