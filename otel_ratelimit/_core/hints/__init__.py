@@ -116,13 +116,14 @@ def _disguised(
 ) -> Throttle | None:
     """A 200 whose body is an error: an error object, a server-sent one, or a short plain text."""
     from otel_ratelimit._core.hints.decoding import decode  # noqa: PLC0415
+    from otel_ratelimit._core.hints.events import fields_of  # noqa: PLC0415
 
     decoded = decode(body)
     if isinstance(decoded, str):
         short = len(decoded) <= _MAX_PLAIN_ERROR and re.match(_PLAIN_ERROR, decoded)
         return parse_stream_event({"error": decoded}, now=now, headers=headers) if short else None
-    last_error = decoded.get("last_error") if isinstance(decoded, Mapping) else getattr(decoded, "last_error", None)
-    if last_error:
+    fields = decoded if isinstance(decoded, Mapping) else fields_of(decoded)
+    if fields.get("last_error"):
         return None  # a run of the Assistants API that failed: reading it again does not mend it
     return parse_stream_event(decoded, now=now, headers=headers)
 

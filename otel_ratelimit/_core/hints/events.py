@@ -32,17 +32,31 @@ def plain_event(event: object) -> object:
     return None
 
 
+def fields_of(model: object) -> Mapping[str, object]:
+    """A model's own attributes, and what the SDK keeps of unknown ones; {} where it has none.
+
+    Taken from its dict, since asking a model of pydantic for an attribute that it has not costs microseconds.
+    """
+    own = getattr(model, "__dict__", None)
+    extra = getattr(model, "__pydantic_extra__", None)
+    if not isinstance(own, Mapping):
+        return {}
+    return {**extra, **own} if extra and isinstance(extra, Mapping) else own
+
+
 def _is_success(event: object) -> bool:
     """Whether a model is no error, by a few of its attributes: most events and answers end here, without a dump."""
-    kind = getattr(event, "type", None)
+    fields = fields_of(event)
+    kind = fields.get("type")
     if isinstance(kind, str) and "." in kind:
         return kind not in _FAILURES
-    if getattr(event, "error", None) or getattr(event, "errors", None) or getattr(event, "last_error", None):
+    if fields.get("error") or fields.get("errors") or fields.get("last_error"):
         return False
-    choices = getattr(event, "choices", None)
+    choices = fields.get("choices")
     if isinstance(choices, list):
-        return not choices or not getattr(choices[0], "error", None)
-    return isinstance(kind := getattr(event, "object", None), str) and kind != "error"
+        return not choices or not fields_of(choices[0]).get("error")
+    kind = fields.get("object")
+    return isinstance(kind, str) and kind != "error"
 
 
 def _decode_text(event: str | bytes | bytearray) -> object:

@@ -90,7 +90,7 @@ _LEFT_CUES = (
     ),
     r"\b(?:next|new|another|more)\s(?:request|call|attempt|retry|try|credits?|tokens|quota|messages)(?:\s\w{1,12}){0,2}\s(?:in|after)",
     r"\btime\s(?:remaining|left|until reset|to reset|to wait|until retry|before retry)",
-    r"\b(?:come|check|return)\s(?:back\s)?(?:in|after)",
+    r"\b(?:comes?|check|returns?)\s(?:back\s)?(?:in|after)",
     r"\bseconds\s(?:until|before|to)\s(?:next\s)?(?:retry|reset|request)",
     r"等待(?:时间|時間)?|[请請稍]等|冷却|冷卻|剩余时间|重试时间|还剩|剩余|あと",
     # other languages: Russian, German, French, Spanish, Portuguese, Italian
@@ -109,7 +109,7 @@ _STEM = re.compile(
     "try|again|wait|reset|replen|refresh|renew|refill|restore|resume|lift|unlock|unblock|available|recover|regain|clear"
     "|cool|back|blocked|pause|sleep|slow down|hold o|stand by|throttled|limited|banned|locked|disabled|suspended"
     "|request|call|attempt|credit|token|quota|message|submit|send|make|use|access|continue|proceed|expire|end|over|next"
-    "|time|return|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
+    "|time|return|come|check|seconds|int[eé]nt|prueb|tente|espere|aguarde|riprova|réessay|attend|patient|через|warten|подождите"
     "|ponownie|opnieuw|thử lại|lagi dalam|等|冷|剩|重试|あと"
 )
 _PERIOD_BEFORE = re.compile(

@@ -15,7 +15,7 @@ from otel_ratelimit._core.hints.kinds import names_both, words_of
 from otel_ratelimit._core.hints.pairs import amount, exceeded, find_pairs
 
 _NUMBER = r"(\d{1,3}(?:[,_]\d{3}){1,5}(?!\d)|\d{1,18}(?:\.\d{1,9})?)([km]\b)?"
-_TIME_UNIT = r"(?![\d.,]*\d)(?![\s-]?(?:ms|s|sec|secs|seconds?|m|min|minutes?|h|hours?|days?)\b)"
+_TIME_UNIT = r"(?![\d.,]*\d)(?!\s?%)(?![\s-]?(?:ms|s|sec|secs|seconds?|m|min|minutes?|h|hours?|days?)\b)"
 _IS = r"(?:\s(?:is|of|was|set to|reached|exceeded))?[\s:=(~≈'\"]{0,4}"
 _WHICH = r"(?:\s?\(?(?:rpm|tpm|rpd|tpd|qps|qpm|ipm|requests?|tokens?|concurrency|parallel requests|value)\)?)?"
 _NOUN = (

@@ -79,7 +79,7 @@ BALANCE = re.compile(
 )
 """Money, whatever period stands beside it."""
 
-_CREDITS = r"(?:\w+ ){0,2}(?:credits?|points|allowance|allocation|neurons)"
+_CREDITS = r"(?:\w+ ){0,2}(?:credits?|points|allowance|allotment|allocation|neurons)"
 CREDITS_OF_A_DAY = _any(
     rf"\b(?:hourly|daily|today's|\d{{1,2}} ?hours?|24h|5h) {_CREDITS}\b",
     r"\b(?:credits?|points|neurons) (?:limit )?(?:for (?:today|the (?:day|hour))|(?:per|this|each|an|a) (?:day|hour))\b",
@@ -136,7 +136,9 @@ USAGE_WINDOW = _any(
     r"daily free allocation|free usage limit",
     "使用上限|使用限额|(?:今日|每日|当日)(?:免费)?额度",
 )
-COMES_BACK = _any(r"try again|retry|resets?\b|refresh|renew|\bsession\b|week", "再试|重试|重置|每周|明[天日]")
+COMES_BACK = _any(
+    r"comes? back|try again|retry|resets?\b|refresh|renew|\bsession\b|week", "再试|重试|重置|每周|明[天日]"
+)
 MAINTENANCE = _any(r"maintenance", "维护")
 KEY_USED_UP = re.compile(
     r"key (?:\w+ )?(?:reached|exceeded) its (?:usage |spending |credit )?(?:limit|quota)|exceeds your quota"
