@@ -68,6 +68,7 @@ def parsing() -> tuple[float | None, bool]:
     throttle = parse_throttle(503, [("retry-after", "1")], "busy", now=0.0) or throttle
     throttle = parse_throttle(429, None, {"error": {"message": "slow down"}}) or throttle
     throttle = parse_stream_event({"type": "error"}, now=0.0) or throttle
+    throttle = parse_stream_event({"type": "error"}, headers={"retry-after": "1"}) or throttle
     assert throttle is not None
     kind: str = throttle.kind
     assert kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ def _cased(body: Any, change: Callable[[str], str]) -> Any:
 
 
 BODIES: dict[str, Callable[[Any], Any]] = {
+    "as text": _text,
     "nested": lambda body: {"error": {"error": body}} if not isinstance(body, str) else body,
     "under detail": lambda body: {"detail": body},
     "under errors": lambda body: {"errors": [body]},
@@ -87,6 +89,14 @@ def _meaning(answer: Throttle | None) -> tuple[object, ...] | None:
     return answer.delay, answer.retryable, answer.kind, answer.window, answer.window_seconds, *sizes
 
 
+@cache
+def _untransformed() -> dict[str, Throttle | None]:
+    """What each row means as it is."""
+    return {
+        row["id"]: parse_throttle(row["status"], row["headers"], row["body"], now=row.get("now", NOW)) for row in ERRORS
+    }
+
+
 ERRORS = [row for row in ROWS if row["stream_event"] is None and row["body"] is not None and row["status"] != 200]
 
 
@@ -102,7 +112,7 @@ def test_a_transformed_body_means_the_same(name: str) -> None:
         except UnicodeEncodeError:  # a lone surrogate has no bytes
             continue
         now = row.get("now", NOW)
-        plain = parse_throttle(row["status"], row["headers"], row["body"], now=now)
+        plain = _untransformed()[row["id"]]
         other = parse_throttle(row["status"], row["headers"], body, now=now)
         if _meaning(plain) != _meaning(other):
             changed.append((row["id"], plain, other))

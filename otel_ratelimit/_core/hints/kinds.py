@@ -65,7 +65,7 @@ _LIMIT_FOR = re.compile(
     r"(?:(input|prompt|output|completion)\s|request\s|the\s)?(tokens?|requests?|calls?|images?)\b"
 )
 _COUNT = re.compile(r"\b(input|output)?\s?token count\b")
-_COUNTED = re.compile(r"\d\s(tokens|requests|calls|queries|images)\b")
+_COUNTED = re.compile(r"\d\s(tokens|requests|calls|queries|images|messages|prompts|generations)\b")
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -75,7 +75,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 _CONCURRENCY = _any(
     r"concurren|simultaneous|in ?flight|too many connections|active (?:requests|jobs)",
     r"\bparallel (?:request|call|connection)",
-    r"request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
+    r"total request limit reached \(",  # NVIDIA: "Worker local total request limit reached (33/32)"
     "并发|並發|同時実行|동시",
 )
 _OVERLOAD = _any(

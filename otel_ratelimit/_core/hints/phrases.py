@@ -47,7 +47,7 @@ FINAL = _any(
     r"exceeded ?budget",
     r"exceeded (?:your|the|its) budget",
     # free tiers and plans
-    r"free (?:tier|quota|trial)(?: of the model)? (?:\w+ ){0,2}(?:exhausted|expired|used up)",
+    r"subscription (?:is )?required|free (?:tier|quota|trial|usage)(?: of the model)? (?:\w+ ){0,2}(?:exhausted|expired|used up)",
     r"used all your free",
     r"exhausted (?:its|your|the) free",
     r"extra usage is required",
@@ -82,7 +82,7 @@ BALANCE = re.compile(
 _CREDITS = r"(?:\w+ ){0,2}(?:credits?|points|allowance|allotment|allocation|neurons)"
 CREDITS_OF_A_DAY = _any(
     rf"\b(?:hourly|daily|today's|\d{{1,2}} ?hours?|24h|5h) {_CREDITS}\b",
-    r"\b(?:credits?|points|neurons) (?:limit )?(?:for (?:today|the (?:day|hour))|(?:per|this|each|an|a) (?:day|hour))\b",
+    r"\b(?:credits?|points|neurons) (?:limit )?(?:for (?:today|(?:the|this) (?:day|hour))|(?:per|this|each|an|a) (?:day|hour))\b",
 )
 CREDITS_OF_A_MONTH = _any(
     rf"\b(?:weekly|monthly|this month's|this week's) (?:{_CREDITS}|usage|quota)\b",
@@ -155,12 +155,14 @@ _SIZE = _any(
     r"(?:message|payload|body|file|content|entity|image|request body|input) (?:is |was )?too (?:large|long|big)",
     r"\b(?:disk|storage|file|files|upload|space) (?:\w+ )?quota|no space left|\bdisk (?:\w+ )?full",
     r"(?:storage|file|files|upload) (?:\w+ )?limit (?:has been |was |is )?(?:exceeded|reached)",
-    rf"too many {_COUNTED}\b(?!,? please wait)|at most \d+ {_COUNTED}\b|maximum (?:number|count) of (?:\w+ )?{_COUNTED}\b",
+    rf"(?<!sent )(?<!made )too many (?!messages|models|users){_COUNTED}\b(?!,? please wait)"
+    rf"|too many messages (?:in|for|per) (?:the|your|a|one)|at most \d+ {_COUNTED}\b"
+    rf"|maximum (?:number|count) of (?:\w+ )?{_COUNTED}\b",
     r"maximum context|context length|context window",
 )
 """A limit of size, storage or count in the request itself."""
 
-_LIMIT_BESIDE = re.compile(r"per (?:second|minute|min|hour|day)\b|rate limit|too many requests|concurren")
+_LIMIT_BESIDE = re.compile(r"per (?:second|minute|min|hour|day)\b|rate limit(?!ed)|too many requests|concurren")
 
 
 def of_size(words: str) -> bool:

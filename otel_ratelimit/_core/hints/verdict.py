@@ -38,7 +38,7 @@ def cause_of(status: int | None, evidence: Evidence) -> Cause | None:
         return "money"
     if phrases.USAGE_WINDOW.search(evidence.words):
         return "allowance"
-    if phrases.TOO_LARGE.search(evidence.words) or phrases.of_size(evidence.words):
+    if phrases.TOO_LARGE.search(evidence.words) or (not evidence.returns and phrases.of_size(evidence.words)):
         return "size"
     return "limit"
 
