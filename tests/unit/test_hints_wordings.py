@@ -5,6 +5,7 @@ The sentences are composed here, the real ones are in ``tests/data``.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
 from otel_ratelimit._core.hints.limits import _plain_duration, read_limits
+from otel_ratelimit._core.hints.zones import offset_of
 from otel_ratelimit._core.throttle import Throttle
 
 NOW = 1_791_036_000
@@ -116,7 +118,15 @@ def test_windows_budgets_and_history_are_no_waits(text: str) -> None:
         ("limit resets Oct 1, 2:00 PM UTC", 363 * 86_400),
         ("You can access API after 2026-Oct-03 14:10:00+0000 UTC", 600),
         ("retry after Saturday, 03-Oct-26 14:00:30 GMT", 30),
+        ("resets at 17:00:30 CEST", 3630),
+        ("resets at 8am Pacific time", 3600),
+        ("Your limit will reset at 5pm (Europe/Rome).", 3600),
+        ("resets 12am (Asia/Seoul)", 3600),
+        ("renews at 8:30 PM (UTC+5:30)", 3600),
+        ("try again at 15:00 +00:00", 3600),
+        ("resets at midnight (America/New_York)", 14 * 3600),
         ("limit reached at 13:59 UTC", None),
+        ("resets 3pm (Mars/Olympus)", None),
         ("resets 3pm", None),
         ("try again at 5:33 PM", None),
         ("resets at 25:00 UTC", None),
@@ -125,6 +135,30 @@ def test_windows_budgets_and_history_are_no_waits(text: str) -> None:
 def test_times_of_day(text: str, seconds: float | None) -> None:
     """A time with a zone means its next occurrence; without one it says nothing that can be used."""
     assert _asked(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "hours"),
+    [
+        ("america/los_angeles", datetime(2026, 3, 8, 1, 59), -8),
+        ("america/los_angeles", datetime(2026, 3, 8, 2, 0), -7),
+        ("pacific time", datetime(2026, 11, 1, 1, 59), -7),
+        ("et", datetime(2026, 11, 1, 2, 0), -5),
+        ("europe/berlin", datetime(2026, 3, 29, 1, 59), 1),
+        ("europe/berlin", datetime(2026, 3, 29, 2, 0), 2),
+        ("europe/london", datetime(2026, 10, 25, 2, 59), 1),
+        ("europe/london", datetime(2026, 10, 25, 3, 0), 0),
+        ("asia/kolkata", datetime(2026, 7, 1), 5.5),
+        ("utc+8", datetime(2026, 7, 1), 8),
+        ("-05:30", datetime(2026, 7, 1), -5.5),
+        ("pdt", datetime(2026, 1, 1), -7),
+        ("mars/olympus", datetime(2026, 1, 1), None),
+        (None, datetime(2026, 1, 1), None),
+    ],
+)
+def test_zones(zone: str | None, at: datetime, hours: float | None) -> None:
+    """Summer time begins and ends on the days that the two rules name; a zone that is not known is none."""
+    assert offset_of(zone, at) == (None if hours is None else hours * 3600)
 
 
 HEADERS: list[tuple[Any, float | None, str | None]] = [
