@@ -56,12 +56,16 @@ _LIMITING = re.compile(
 )
 """Words of a text whose rate is a limit."""
 
-_NO_LIMIT = re.compile(
-    r"(?:\b(?:made|sent|used|sending|making|received|processed|submitted|currently|usage|current|actual|observed|your rate is"
-    r"|last|past)\b[^.;!?\n]{0,24}"
-    r"|\b(?:upgrad|increas|unlock|subscrib|purchas|adding|rais|instead of|get up|for up|higher)[^.;!?\n]{0,64})$"
+_DONE = re.compile(
+    r"\b(?:made|sent|used|sending|making|received|processed|submitted|currently|usage|current|actual|observed|your rate is"
+    r"|last|past)\b[^.;!?\n]{0,24}$"
 )
-"""Words before a rate that is what the caller did, or could buy."""
+"""Words before a rate that is what the caller did."""
+
+_OFFERED = re.compile(
+    r"\b(?:upgrad|increas|unlock|subscrib|purchas|adding|rais|instead of|get up|for up|higher)[^.;!?\n]{0,64}$"
+)
+"""Words before a rate that more money buys."""
 
 _LIMIT_BEFORE = re.compile(
     r"\b(?:more than|over|above|exceed\w{0,3}|limit(?:ed)?(?: of| to| is)?|max\w{0,4}(?: of)?|up to|at most)\s$"
@@ -156,7 +160,7 @@ def _rate(lower: str) -> float | None:
     for pattern in (_RATE, _LIMITED_RATE, _ABBREVIATED_RATE):
         for found in islice(pattern.finditer(lower), _MAX_TRIES):
             left = lower[max(0, found.start() - 90) : found.start()]
-            if _LIMIT_BEFORE.search(left) or not _NO_LIMIT.search(left):
+            if not _OFFERED.search(left) and (_LIMIT_BEFORE.search(left) or not _DONE.search(left)):
                 return _value(found, 1)
     return None
 

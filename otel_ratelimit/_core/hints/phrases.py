@@ -139,7 +139,8 @@ USAGE_WINDOW = _any(
 COMES_BACK = _any(
     r"comes? back|try again|retry|resets?\b|refresh|renew|\bsession\b|week", "再试|重试|重置|每周|明[天日]"
 )
-MAINTENANCE = _any(r"maintenance", "维护")
+NO_LOAD = _any(r"maintenance|not deployed|does not exist|not found", "维护")
+"""Why a service is not available, where it is no limit, no load and no money."""
 KEY_USED_UP = re.compile(
     r"key (?:\w+ )?(?:reached|exceeded) its (?:usage |spending |credit )?(?:limit|quota)|exceeds your quota"
 )

@@ -120,7 +120,7 @@ def _speaks_of_limits(status: int | None, evidence: Evidence) -> bool:
 
 def _says_wait(evidence: Evidence) -> bool:
     """A 503 with a wait is a throttle (RFC 9110, section 15.6.4), and so is Google's UNAVAILABLE (an overload)."""
-    if phrases.MAINTENANCE.search(evidence.words):  # no limit, no load, no money
+    if phrases.NO_LOAD.search(evidence.words):
         return False
     if evidence.returns or evidence.kind == "overload":
         return True
