@@ -164,15 +164,14 @@ class Admission:
         return None
 
     def probe(self, ticket: Ticket, now: float) -> float | None:
-        """The call goes although there is no room: None. Else a probe is on its way, and its answer comes until the time that is
-        returned, or the call is woken."""
+        """The call goes although there is no room: None. Else a probe is on its way: the time before which asking again is pointless,
+        unless woken earlier, by the answer of that one at the latest."""
         if ticket.state == WAITING:
             self._arrive(now)
             busy_until = self._limits.probe.busy_until()
             if now < busy_until:
                 self._curious.append(ticket)
-                ticket.told = busy_until
-                return busy_until
+                return min(ticket.told, busy_until)
             self._queue.remove(ticket)
             self._limits.reserve(ticket, ticket.needs, now, probes=True)
             ticket.state = IN_FLIGHT
