@@ -164,8 +164,8 @@ class Admission:
         return None
 
     def probe(self, ticket: Ticket, now: float) -> float | None:
-        """The call goes although there is no room: None. Else a probe is on its way: the time before which asking again is pointless,
-        unless woken earlier, by the answer of that one at the latest."""
+        """The call goes although there is no room: None. Else a probe is on its way: the time before which asking again is
+        pointless, unless woken earlier, by the answer of that one at the latest."""
         if ticket.state == WAITING:
             self._arrive(now)
             busy_until = self._limits.probe.busy_until()

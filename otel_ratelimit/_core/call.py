@@ -116,7 +116,7 @@ def _turn(reserve: Reserve, why: WaitReason, purse: _Purse) -> Generator[Command
         woken: Woken = yield Sleep(min(answer.at, answer.now + may_wait), why)
         purse.waited += woken.seconds
         if late:
-            purse.patience -= max(woken.seconds - told, 0.0)
+            purse.patience = max(purse.patience - max(woken.seconds - told, 0.0), 0.0)
         answer = yield reserve
     return None
 

@@ -239,6 +239,21 @@ def test_it_goes_as_a_probe_unless_the_server_has_said_that_the_limit_is_closed_
     assert run.send(ADMITTED) == Send(None)
 
 
+def test_a_call_that_was_refused_never_goes_as_a_probe_before_its_own_time() -> None:
+    """Its turn would come too late, and its patience is long used up; the server's delay is waited for all the same."""
+    run = start(Policy(buffer=0.0))
+    next(run)
+    run.send(NotBefore(0.0, 60.0, 86_400.0))
+    run.send(Woken(200.0))  # a sleep may end late
+    run.send(NotBefore(200.0, 260.0, 86_400.0))
+    assert run.send(ADMITTED) == Send(None)
+    reserve = run.send(Outcome(at=201.0, throttle=throttle(5.0)))
+    assert reserve == Reserve(206.0)
+    assert run.send(NotBefore(201.0, 261.0, 86_400.0)) == Sleep(206.0, "throttled")
+    run.send(Woken(5.0))
+    assert run.send(NotBefore(206.0, 266.0, 86_400.0)) == Reserve(None, as_probe=True)
+
+
 def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
     """However long the queue says, the sleep ends with the budget, and so does the call, with a probe or without."""
     run = start(Policy(max_wait=10.0))
