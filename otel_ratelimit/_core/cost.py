@@ -37,8 +37,8 @@ FILE_TOKENS: Final = 1000.0
 MAX_DEPTH: Final = 12
 """Levels of nesting that are read; deeper text counts as nothing. Keeps a body that contains itself from recursing."""
 
-MAX_COST: Final = 1e12
-"""Tokens. No call costs more; keeps sums finite whatever a body says."""
+MAX_COST: Final = 1e7
+"""Tokens. No call is taken to cost more, whatever its body says: ten million is the longest context there is (Llama 4 Scout)."""
 
 LEAST_COST: Final = 1e-3
 """Tokens. Less than this teaches nothing about a ratio."""
