@@ -179,9 +179,11 @@ class Admission:
         return None
 
     def closed_until(self, ticket: Ticket) -> float | None:
-        """Until when the server told a caller to stay away, the last that it refused since this call came, or came back; None
-        where it has refused none."""
-        return self._limits.closed_until if self._limits.closed_at >= ticket.since else None
+        """Until when the server told a caller to stay away, the last that it refused; None where that is no evidence against
+        this call, because it came later, or is smaller."""
+        limits = self._limits
+        told = limits.closed_at >= ticket.since and limits.closed_size <= ticket.needs[1]
+        return limits.closed_until if told else None
 
     def settle_calmly(self, ticket: Ticket, now: float) -> bool:
         """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and

@@ -80,7 +80,7 @@ class NotBefore:
     """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``.
 
     ``closed_until``: until when the server told a caller to stay away, the last that it refused since this call came; None where
-    it has refused none.
+    it has refused none, or a larger one.
     """
 
     now: float

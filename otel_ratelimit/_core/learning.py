@@ -49,13 +49,14 @@ class Learning:
         calm: for each unit, the total of reservations up to which every ledger surely stands above half;
         calm_until: and the time up to which the ledgers need not be looked at.
         looked_at: when headers were last read while all was calm.
-        closed_until: until when the server last told a call to stay away that it refused; closed_at: when it said so.
+        closed_until: until when the server told the call to stay away that it refused last; closed_at: when it said so;
+        closed_size: the tokens of that call. (A refusal may be about the call's size: it says nothing of smaller ones.)
         news_at: when the last request left, or the last answer that was learned from came.
     """
 
     __slots__ = (
-        "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_until", "gates", "looked_at", "news_at",
-        "probe", "returned", "spent", "tariff", "trust",
+        "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_size", "closed_until", "gates",
+        "looked_at", "news_at", "probe", "returned", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -69,6 +70,7 @@ class Learning:
         self.returned = [0.0, 0.0, 0.0, 0.0]
         self.news_at = -math.inf
         self.closed_at = self.closed_until = -math.inf
+        self.closed_size = 0.0
         self.looked_at = -math.inf
         self._quickest = math.inf
         self.trust = Trust()
@@ -152,6 +154,7 @@ class Learning:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
         if throttle.retryable:
             self.closed_at = now
+            self.closed_size = ticket.needs[1]
             self.closed_until = now if throttle.delay is None else now + throttle.delay
             self._take_numbers(ticket, throttle, now, told)
             self._close(ticket, throttle, now, told, slow_down=slow_down, waiting=waiting)

@@ -1,8 +1,8 @@
 """Interrupts at random moments of random calls, and what is left afterwards: ``python -m tests.trust.storm --interrupts 10000``.
 
-Real signals in the main thread (KeyboardInterrupt), asynchronous exceptions in other threads, cancellations of tasks. The server is a
-function, so that most of the time passes in the plugin and the SDK; it refuses a part, and is nearly empty, so that calls
-wait for their turn as well.
+Real signals in the main thread (KeyboardInterrupt), asynchronous exceptions in other threads, cancellations of tasks. The
+server is a function, so that most of the time passes in the plugin and the SDK; it refuses a part, and is nearly empty, so
+that calls wait for their turn as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit._drivers.scope import current
 from tests.drivers.conftest import chat
-from tests.trust.in_process import Answer, asynchronous_client, client, ok, throttle
+from tests.trust.in_process import Answer, Scripted, asynchronous_client, client, ok, throttle
 
 POLICY = Policy(buffer=0.0, max_backoff=0.002, max_wait=0.5)
 NEARLY_EMPTY = {
@@ -42,22 +42,16 @@ class Interrupt(Exception):
     """Thrown into other threads. An ``Exception``, as many libraries throw: what the SDK and we catch must not keep it."""
 
 
-class Refusing:
+class Refusing(Scripted):
     """Every third request is refused, the others are answered by a server that is nearly empty."""
 
     def __init__(self) -> None:
+        super().__init__(ok())
         self._numbers = itertools.count()
 
     def answer(self) -> Any:
         answer: Answer = throttle(0.002) if next(self._numbers) % 3 == 0 else ok(NEARLY_EMPTY)
         return answer()
-
-    def __call__(self, _request: Any) -> Any:
-        return self.answer()
-
-    async def later(self, _request: Any) -> Any:
-        await asyncio.sleep(0)
-        return self.answer()
 
 
 @dataclass

@@ -71,14 +71,18 @@ def test_a_place_that_is_interrupted_while_it_is_taken_is_free_again(
     for other in others:
         other.reserve(Cost(input=10.0), "normal", None, 0.0)
     assert (line.admission.in_flight, line.admission.waiting) == (24, 1)
+
+    def take(place: Place) -> None:
+        if not place.reserve_calmly(Cost(input=10.0), "normal", 1.0):
+            place.reserve(Cost(input=10.0), "normal", None, 1.0)
+        raise _Interrupted  # where the step did not come: it is none of this call's
+
+    place: Place | None = Place(store, line, True)
+    assert place is not None
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, _interrupt_after(getattr(owner, name)))
-        place: Place | None = Place(store, line, True)
-        assert place is not None
         with pytest.raises(_Interrupted):
-            if not place.reserve_calmly(Cost(input=10.0), "normal", 1.0):
-                place.reserve(Cost(input=10.0), "normal", None, 1.0)
-                raise _Interrupted  # the step did not come: it is none of this call's
+            take(place)
     place = None
     gc.collect()
     for other in others:  # whoever waited meanwhile still gets its turn

@@ -475,3 +475,71 @@ def test_a_watched_call_far_from_the_limit_would_not_have_been_held() -> None:
     admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
     assert seconds == 0.0
     assert admission.watch(admission.ticket(CALL, "normal"), 1.0) == 0.0
+
+
+def closed(size: float) -> Admission:
+    """A limit that was closed for a day by the refusal of a call of ``size`` tokens, at 1 s."""
+    admission = make()
+    ticket = admission.enter(0.0, Cost(input=size), "normal")
+    admission.settle(ticket, 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    admission.leave(ticket, 1.0)
+    return admission
+
+
+def test_a_refusal_is_no_evidence_against_a_call_that_came_later_or_is_smaller() -> None:
+    """It may have been about the size: the servers that say 86,400 s for what never fits serve smaller calls meanwhile."""
+    admission = make()
+    waiting = [admission.enter(0.0, Cost(input=size), "normal") for size in [1_000.0] * 24 + [500.0, 1_000.0]]
+    admission.settle(waiting[0], 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    smaller, same = waiting[-2:]
+    assert not smaller.admitted
+    assert admission.closed_until(smaller) is None
+    assert admission.closed_until(same) == 86_401.0
+    later = admission.enter(2.0, CALL, "normal")
+    assert admission.closed_until(later) is None
+
+
+def test_a_closed_limit_is_asked_ever_more_seldom_but_once_a_minute() -> None:
+    """While callers wait one goes after 5 s, then after 10, 20, 40, 60 and 60: each is refused, and the time doubles."""
+    admission = closed(1_000.0)
+    now = last = 1.0
+    gaps: list[float] = []
+    ticket = admission.enter(now, CALL, "normal")
+    while len(gaps) < 7:
+        at = admission.check(ticket, now)
+        if at is not None:
+            now = at
+            continue
+        gaps.append(round(now - last, 3))
+        last = now
+        admission.settle(ticket, now, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+        admission.leave(ticket, now)
+        ticket = admission.enter(now, CALL, "normal")
+    assert gaps == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+
+
+def test_one_probe_at_a_time_and_two_for_each_that_is_served() -> None:
+    """While the answer of one is out, no other goes; served, it lets two go, those four; refused, none."""
+    admission = closed(1_000.0)
+    waiting = [admission.enter(1.0, CALL, "normal") for _ in range(40)]
+    went = serve(admission, waiting, 1.0, 50.0)
+    assert len(went) == 1
+    first = went[0][1]
+    assert went[0][0] == pytest.approx(6.0)
+    admission.settle(first, 50.0, succeeded=True)
+    assert sum(ticket.admitted for ticket in waiting) >= 2
+
+
+def test_a_success_that_left_after_the_refusal_opens_the_gate() -> None:
+    """And one that had left before it does not."""
+    admission = make()
+    before, refused = (admission.enter(0.0, CALL, "normal") for _ in range(2))
+    admission.settle(refused, 1.0, throttle=Throttle(delay=600.0, source="retry-after"), succeeded=False)
+    admission.settle(before, 1.5, succeeded=True)
+    held = admission.enter(2.0, CALL, "normal")
+    assert not held.admitted
+    assert admission.turn(held, 2.0) > 600.0
+    went = serve(admission, [held], 2.0, 10.0)
+    assert [who for _, who in went] == [held]
+    admission.settle(held, 10.0, succeeded=True)
+    assert admission.turn(admission.enter(10.0, CALL, "normal"), 10.0) < 30.0
