@@ -372,7 +372,7 @@ class Admission:
         at = limits.when(needs, held, now)
         if at <= now:
             return at, False
-        early = limits.probe.ready(at, now, limits.news_at)
+        early = limits.probe.ready(at, now, limits.news_at, counted=limits.counts(needs, at, now))
         return early, early < at
 
     def _probe_ended(self) -> None:

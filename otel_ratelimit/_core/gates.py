@@ -155,7 +155,7 @@ class Gates:
         self._crowd.overloaded(sent, self.in_flight + 1, self.sent)
 
     def refused(
-        self, sent: int, sent_at: float, before: float, now: float, delay: float | None, *, alone: bool
+        self, sent: int, sent_at: float, before: float, now: float, delay: float | None, *, alone: bool, forced: bool
     ) -> None:
         """Request ``sent`` was refused for a reason that no ledger knows.
 
@@ -165,6 +165,7 @@ class Gates:
             now: the present.
             delay: seconds for which the server wants nobody, None where it did not say.
             alone: nobody else is waiting.
+            forced: it went although its turn had not come; so it says nothing against the present rate.
         """
         self.gated = True
         self.refused_by = self.sent
@@ -172,6 +173,8 @@ class Gates:
         if delay is not None and 0 <= delay < math.inf:
             until = now + delay
             self._closed_until = max(self._closed_until, until + CLOSED_BUFFER)
+        if forced and self.pacer.on:
+            return
         self.pacer.refused(
             sent_at, before, sent, now=now, spent_now=self.work, last_sent=self.sent,
             measured=self._measured(now), until=until, alone=alone and self.in_flight == 0,

@@ -33,6 +33,9 @@ vary by some 15 % from call to call."""
 QUICKEST_FADES: Final = 1.01
 """Factor by which the quickest refusal of late is forgotten with each further one: networks change."""
 
+LARGEST_FADES: Final = 0.99
+"""Share of the largest served call's size that is kept with each call that is served: what was served long ago is no measure."""
+
 NOBODY: Final = (-math.inf, -math.inf, -math.inf, -math.inf)
 
 
@@ -48,6 +51,7 @@ class Learning:
         spent: what was reserved of each unit, ever; returned: what of it turned out not to be charged.
         calm: for each unit, the total of reservations up to which every ledger surely stands above half;
         calm_until: and the time up to which the ledgers need not be looked at.
+        largest: tokens of the largest call that was served of late.
         looked_at: when headers were last read while all was calm.
         closed_until: until when the server told the call to stay away that it refused last; closed_at: when it said so;
         closed_size: the tokens of that call. (A refusal may be about the call's size: it says nothing of smaller ones.)
@@ -56,7 +60,7 @@ class Learning:
 
     __slots__ = (
         "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_size", "closed_until", "gates",
-        "looked_at", "news_at", "probe", "returned", "spent", "tariff", "trust",
+        "largest", "looked_at", "news_at", "probe", "returned", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -71,6 +75,7 @@ class Learning:
         self.news_at = -math.inf
         self.closed_at = self.closed_until = -math.inf
         self.closed_size = 0.0
+        self.largest = 0.0
         self.looked_at = -math.inf
         self._quickest = math.inf
         self.trust = Trust()
@@ -79,16 +84,16 @@ class Learning:
     def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
         """Whether a success teaches nothing: it left when all was calm, and its headers show that all is."""
         if ticket.levels is not None or self.calm is NOBODY:
-            return False
+            return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
         self.looked_at = now
         slots = self.book.slots
         for reading in readings:
             entry = slots.get((reading.kind, reading.scope, reading.window_name))
             remaining = reading.remaining
             if entry is None or remaining is None or entry.ledger.limit != reading.limit:
-                return False
+                return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
             if remaining < CALM * entry.ledger.capacity:
-                return False
+                return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
         return True
 
     def learn(
@@ -152,6 +157,7 @@ class Learning:
             ticket.exact = float(requested)
         for reading in readings:
             self._take_reading(ticket, reading, now, told, refused=throttle.retryable)
+        ticket.refusals += 1
         if throttle.retryable:
             self.closed_at = now
             self.closed_size = ticket.needs[1]
@@ -170,6 +176,7 @@ class Learning:
         """A call was served: what was believed to stand in its way does not, or no longer."""
         gates = self.gates
         self.trust.served()
+        self.largest = max(LARGEST_FADES * self.largest, ticket.needs[1])
         if ticket.forced:
             self.probe.served(ticket.number)
             self._uncharge(
@@ -284,11 +291,15 @@ class Learning:
         # A reset time says when the bucket is full: no instruction, where a ledger knows when the call fits.
         explained = any(entry.short for entry in told)
         ticket.ignores_reset = explained and throttle.source == "x-ratelimit-reset"
+        if not explained and self._is_its_own_fault(ticket):
+            return
         had_room = not ticket.forced and (ticket.levels is None or bool(ticket.levels))
         if not explained or (had_room and self.trust.surprised(ticket.sent, self.gates.sent)):
             delay = None if ticket.ignores_reset else throttle.delay
             before = (ticket.sent if ticket.levels is None else ticket.work) - 1.0
-            self.gates.refused(ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting)
+            self.gates.refused(
+                ticket.sent, ticket.sent_at, before, now, delay, alone=not waiting, forced=ticket.forced,
+            )  # fmt: skip
 
     # --- what turns out not to be charged ------------------------------------------------------------------------------
 
@@ -317,6 +328,11 @@ class Learning:
 
     def _typical(self, unit: int) -> float:
         return (self.spent[unit] - self.returned[unit]) / self.gates.sent if self.gates.sent else 0.0
+
+    def _is_its_own_fault(self, ticket: Ticket) -> bool:
+        """Whether a call that was refused more than once is larger than any that is served meanwhile: then it may well be
+        larger than the limit, and its refusals say nothing of the pace at which the others may go."""
+        return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
 
     def rewind(self, now: float, seconds: float) -> None:
         """The clock was set back to ``now``, by ``seconds``."""

@@ -92,6 +92,11 @@ class Limits(Learning):
             at = max(at, gates.when(self._work_of(needs), now))
         return max(at, now)
 
+    def counts(self, needs: Needs, at: float, now: float) -> bool:
+        """Whether the turn of such a call at ``at``, as :meth:`when` has it, rests on numbers of the server's, not on a gate."""
+        gates = self.gates
+        return not ((gates.gated or not gates.known) and gates.when(self._work_of(needs), now) >= at)
+
     def reserve(self, ticket: Ticket, needs: Needs, now: float, *, probes: bool = False) -> None:
         """The call goes: its share of every limit is taken. ``probes``: although there is no room."""
         ticket.forced = probes

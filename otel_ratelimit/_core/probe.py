@@ -15,9 +15,15 @@ from __future__ import annotations
 import math
 from typing import Final
 
-FIRST_INTERVAL: Final = 5.0
-"""Seconds without news of the server after which the first probe goes. A turn that comes no more than the present interval after
-the probe is simply waited for."""
+GUESSED: Final = 3.0
+COUNTED: Final = 5.0
+"""Seconds without news of the server after which the first probe goes: where the turn rests on a pace that was guessed, or on a
+delay that another call was told; and where it was counted by the server's own numbers. Each refused probe doubles them. A
+turn that comes no more than that after the probe is simply waited for.
+
+Measured: with 1 s for both, mixtures of calls of 200 to 20,000 tokens are refused 0.8 times a call instead of 0.01 (simulation,
+"mix"; with 1 s and 5 s still 0.1 to 0.2 instead of 0.03 for a bare 429, with 3 s and 5 s 0.03). With 5 s for both, worlds of
+``tests/benchmarks/no_harm`` that name no numbers take up to twice as long as with 3 s."""
 
 LONGEST_INTERVAL: Final = 60.0
 """Seconds. A minute at most passes between probes while callers ask, however long the server said."""
@@ -29,26 +35,28 @@ MOST_ALLOWED: Final = 64
 class Probe:
     """The probes of one limit."""
 
-    __slots__ = ("_allowed", "_interval", "_pending", "_pending_at")
+    __slots__ = ("_allowed", "_doubled", "_pending", "_pending_at")
 
     def __init__(self) -> None:
         self._allowed = 0
-        self._interval = FIRST_INTERVAL
+        self._doubled = 1.0
         self._pending: set[int] = set()
         self._pending_at = -math.inf
 
-    def ready(self, at: float, now: float, news_at: float) -> float:
+    def ready(self, at: float, now: float, news_at: float, *, counted: bool) -> float:
         """When a call may go whose turn would come at ``at``, later than ``now``.
 
         Args:
             at: the turn.
             now: the present.
             news_at: when the last request left, or the last answer came.
+            counted: whether the turn rests on the server's own numbers.
         """
         if self._allowed > 0:
             return now
-        early = max(news_at + self._interval, self.busy_until(), now)
-        return early if at - early > self._interval else at
+        interval = min((COUNTED if counted else GUESSED) * self._doubled, LONGEST_INTERVAL)
+        early = max(news_at + interval, self.busy_until(), now)
+        return early if at - early > interval else at
 
     def busy_until(self) -> float:
         """When the answer of the probe that is on its way is given up; minus infinity where none is."""
@@ -63,13 +71,13 @@ class Probe:
     def served(self, number: int) -> None:
         """A probe was served: there was room."""
         self._pending.discard(number)
-        self._interval = FIRST_INTERVAL
+        self._doubled = 1.0
         self._allowed = min(self._allowed + 2, MOST_ALLOWED)
 
     def refused(self, number: int) -> None:
         """A probe was refused: there was none."""
         self._pending.discard(number)
-        self._interval = min(2.0 * self._interval, LONGEST_INTERVAL)
+        self._doubled = min(2.0 * self._doubled, LONGEST_INTERVAL)
         self._allowed = 0
 
     def lost(self, number: int) -> None:

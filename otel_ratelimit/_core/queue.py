@@ -47,6 +47,7 @@ class Ticket:
         admitted: whether its turn has come and its share of every limit is reserved.
         collected: whether its caller knows that it is admitted, and has sent it.
         exact: tokens that the server named for it.
+        refusals: how often it was refused.
         since: when it entered, or was last put back into the queue.
         forced: it went although there was no room for it: a refusal surprises nobody.
         ignores_reset: the delay of its last refusal was a reset time, and a ledger knows better.
@@ -57,7 +58,7 @@ class Ticket:
     """
 
     __slots__ = ("arrived", "collected", "cost", "exact", "forced", "ignores_reset", "last_sent", "lease", "levels", "mark",
-                 "needs", "not_before", "number", "priority", "sent", "sent_at", "since", "spent", "state", "told",
+                 "needs", "not_before", "number", "priority", "refusals", "sent", "sent_at", "since", "spent", "state", "told",
                  "work")  # fmt: skip
 
     def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
@@ -69,6 +70,7 @@ class Ticket:
         self.collected = True
         self.exact: float | None = None
         self.forced = False
+        self.refusals = 0
         self.ignores_reset = False
         self.not_before: float | None = None
 

@@ -500,7 +500,7 @@ def test_a_refusal_is_no_evidence_against_a_call_that_came_later_or_is_smaller()
 
 
 def test_a_closed_limit_is_asked_ever_more_seldom_but_once_a_minute() -> None:
-    """While callers wait one goes after 5 s, then after 10, 20, 40, 60 and 60: each is refused, and the time doubles."""
+    """While callers wait one goes after 3 s, then after 6, 12, 24, 48, 60 and 60: each is refused, and the time doubles."""
     admission = closed(1_000.0)
     now = last = 1.0
     gaps: list[float] = []
@@ -515,7 +515,7 @@ def test_a_closed_limit_is_asked_ever_more_seldom_but_once_a_minute() -> None:
         admission.settle(ticket, now, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
         admission.leave(ticket, now)
         ticket = admission.enter(now, CALL, "normal")
-    assert gaps == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+    assert gaps == [3.0, 6.0, 12.0, 24.0, 48.0, 60.0, 60.0]
 
 
 def test_one_probe_at_a_time_and_two_for_each_that_is_served() -> None:
@@ -525,7 +525,7 @@ def test_one_probe_at_a_time_and_two_for_each_that_is_served() -> None:
     went = serve(admission, waiting, 1.0, 50.0)
     assert len(went) == 1
     first = went[0][1]
-    assert went[0][0] == pytest.approx(6.0)
+    assert went[0][0] == pytest.approx(4.0)
     admission.settle(first, 50.0, succeeded=True)
     assert sum(ticket.admitted for ticket in waiting) >= 2
 
@@ -543,3 +543,31 @@ def test_a_success_that_left_after_the_refusal_opens_the_gate() -> None:
     assert [who for _, who in went] == [held]
     admission.settle(held, 10.0, succeeded=True)
     assert admission.turn(admission.enter(10.0, CALL, "normal"), 10.0) < 30.0
+
+
+def test_the_refusal_of_a_probe_says_nothing_against_the_pace_and_that_of_a_call_that_never_fits_neither() -> None:
+    """What went out of turn, and what is larger than all that is served, and refused again and again: the others go on."""
+    admission = make()
+    gates = admission._limits.gates
+    first = [admission.enter(0.0, CALL, "normal") for _ in range(10)]
+    for ticket in first:
+        admission.settle(ticket, 0.1, throttle=Throttle(), succeeded=False)
+        admission.leave(ticket, 0.1)
+    rate = gates.pacer.rate
+    probe = admission.ticket(CALL, "normal")
+    assert admission.watch(probe, 0.2) > 0.0
+    admission.settle(probe, 0.3, throttle=Throttle(), succeeded=False)
+    assert gates.pacer.rate == rate
+    now = 1.0
+    large = admission.ticket(Cost(input=50_000.0), "normal")
+    admission.join(large, now)
+    for _ in range(6):
+        small = admission.ticket(CALL, "normal")
+        admission.watch(small, now)
+        admission.settle(small, now + 0.1, succeeded=True)
+        while admission.check(large, now) is not None:
+            now += 1.0
+        admission.settle(large, now, throttle=Throttle(), succeeded=False)
+        rates = gates.pacer.rate
+        admission.requeue(large, now, now + 1.0)
+    assert rates > 0.2 * rate
