@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+SIGNALS: Final = ("traces", "metrics")
+"""What is exported, and noted when it was not."""
+
 CONNECT_TIMEOUT: Final = 1.0
 """Seconds."""
 

@@ -313,7 +313,8 @@ def test_a_throttled_probe_believes_the_fleet_again() -> None:
 
 def test_one_member_cannot_starve_the_others(script: Script, keys: list[str]) -> None:
     """A member that always says that nothing is left, and always has the oldest call, which needs the whole limit. The calls
-    of the others go all the same, on a virtual clock: first one a minute, then, as the server answers them well, all."""
+    of the others go all the same, on a virtual clock: first one a minute, then, as the server answers them well, as many as
+    come."""
     member, began, now = Member(), 1_000_000.0, 0.0
     hostile = Fleet(script, keys)
     reading = LimitReading("tokens", "", "minute", 6000.0, 6000.0, None)

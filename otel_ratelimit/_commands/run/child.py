@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Any, Final
 
+from otel_ratelimit._commands.run.folder import Folder
+
 DIRECTORY: Final = "OTEL_RATELIMIT_RUN_DIRECTORY"
 """The variable by which the parent tells its children where they leave their figures. Internal, no setting."""
 
@@ -16,7 +18,7 @@ UNSENT: Final = ".unsent"
 def pre_instrument() -> None:
     """Entry point ``opentelemetry_pre_instrument``: ``opentelemetry-instrument`` hides our ``sitecustomize`` behind its own,
     and calls this before it instruments. Does nothing outside of ``otel-ratelimit run``."""
-    if os.path.isdir(os.environ.get(DIRECTORY, "")):
+    if os.environ.get(DIRECTORY) and Folder(os.environ[DIRECTORY]).is_there():
         _listen()
 
 
@@ -42,7 +44,7 @@ def _listen() -> Any:
 
     if RateLimitInstrumentor._listener is None:
         contained = _guard.contained("run", lambda _instruments: None)
-        RateLimitInstrumentor._listener = contained(Tap(os.environ[DIRECTORY]).listen)
+        RateLimitInstrumentor._listener = contained(Tap(Folder(os.environ[DIRECTORY])).listen)
     return RateLimitInstrumentor()
 
 

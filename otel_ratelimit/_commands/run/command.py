@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from otel_ratelimit._commands.exports import lines_of
+from otel_ratelimit._commands.exports import SIGNALS, lines_of
 from otel_ratelimit._commands.output import Line, complain, show
 from otel_ratelimit._commands.run import child, process, summary
-from otel_ratelimit._commands.run.figures import Figures
+from otel_ratelimit._commands.run.figures import Figures, plain
+from otel_ratelimit._commands.run.folder import Folder, GoneError
 from otel_ratelimit._commands.run.status import StatusLine
 
 BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
@@ -33,28 +34,30 @@ def run_program(options: argparse.Namespace) -> int:
     if problem:
         complain(f"otel-ratelimit run: {problem}")
         return 1
-    directory = Path(tempfile.mkdtemp(prefix="otel-ratelimit-run-"))
+    directory = tempfile.mkdtemp(prefix="otel-ratelimit-run-")
+    folder = Folder(directory)
     try:
         if options.file:
-            (directory / "spans").mkdir()
-        status = _run(options, program, directory)
+            folder.inside("spans").make()
+        status = _run(options, program, directory, folder)
         if options.file:
             try:
-                _write_traces(directory / "spans", options.file)
-            except OSError as error:
-                complain(f"otel-ratelimit run: cannot write {options.file}: {error.strerror}")
+                _write_traces(folder.inside("spans"), options.file)
+            except (OSError, RecursionError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                complain(f"otel-ratelimit run: cannot write {options.file}: {reason}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return process.end_as(status)
 
 
-def _run(options: argparse.Namespace, program: list[str], directory: Path) -> int:
+def _run(options: argparse.Namespace, program: list[str], directory: str, folder: Folder) -> int:
     line = StatusLine()
 
     def tick() -> None:
         if not options.no_status:
-            with contextlib.suppress(OSError):  # the terminal has gone; the program has not
-                line.show(_read(directory))
+            with contextlib.suppress(Exception):  # no terminal, a folder full of nonsense: the program goes on
+                line.show(_read(folder))
 
     began = time.monotonic()
     with process.held_back() as before, _server(options) as server:
@@ -68,10 +71,10 @@ def _run(options: argparse.Namespace, program: list[str], directory: Path) -> in
             with contextlib.suppress(OSError):
                 line.close()
         seconds = time.monotonic() - began
-        told = [*_last_words(directory, seconds), *_unsent(directory)]
-        if server is not None:
-            told.append(Line(_served(server.counts)))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # whatever it is, the status is the program's
+            told = [*_last_words(folder, seconds), *_unsent(folder)]
+            if server is not None:
+                told.append(Line(_served(server.counts)))
             show(told, sys.stderr)
     return status
 
@@ -112,11 +115,11 @@ def _server(options: argparse.Namespace) -> Iterator[Any]:
         yield server
 
 
-def _environment(options: argparse.Namespace, directory: Path, server: Any) -> dict[str, str]:
+def _environment(options: argparse.Namespace, directory: str, server: Any) -> dict[str, str]:
     environment = dict(os.environ)
     path = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{BOOTSTRAP}{os.pathsep}{path}" if path else str(BOOTSTRAP)
-    environment[child.DIRECTORY] = str(directory)
+    environment[child.DIRECTORY] = directory
     if options.observe:
         environment["OTEL_RATELIMIT_MODE"] = "observe"
     if server is not None:
@@ -129,24 +132,29 @@ def _environment(options: argparse.Namespace, directory: Path, server: Any) -> d
     return environment
 
 
-def _read(directory: Path) -> Figures:
+def _read(folder: Folder) -> Figures:
     figures = Figures()
-    for path in directory.glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            figures.merge(json.loads(path.read_text("utf-8")))
+    for name in folder.names(".json"):
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # not what the library writes
+            figures.merge(json.loads(folder.read(name)))
     return figures
 
 
-def _last_words(directory: Path, seconds: float) -> list[Line]:
-    reports = len(list(directory.glob("*.json")))
+def _last_words(folder: Folder, seconds: float) -> list[Line]:
+    try:
+        reports = len(folder.names(".json"))
+    except GoneError:
+        return [Line("otel-ratelimit: no figures: the program has removed the folder for them.", "warning")]
     if reports:
-        return summary.of(_read(directory), seconds, reports)
-    lacking = sorted({path.read_text("utf-8") for path in directory.glob("*.missing")})
+        return summary.of(_read(folder), seconds, reports)
+    lacking = set()
+    for name in folder.names(".missing"):
+        with contextlib.suppress(OSError, ValueError):
+            lacking.add(plain(folder.read(name)))
     if lacking:
-        return [
-            Line(f"otel-ratelimit: no figures: otel-ratelimit is not installed for {', '.join(lacking)}", "warning")
-        ]
-    if any(directory.glob("*.python")):
+        who = ", ".join(sorted(lacking))
+        return [Line(f"otel-ratelimit: no figures: otel-ratelimit is not installed for {who}", "warning")]
+    if folder.names(".python"):
         return [Line("otel-ratelimit: the program made no call through the openai package.", "faint")]
     return [
         Line(
@@ -156,22 +164,31 @@ def _last_words(directory: Path, seconds: float) -> list[Line]:
     ]
 
 
-def _unsent(directory: Path) -> list[Line]:
+def _unsent(folder: Folder) -> list[Line]:
     """What could not be exported, of all processes."""
+    try:
+        names = folder.names(child.UNSENT)
+    except GoneError:
+        return []  # the last words say so
     found: dict[str, str] = {}
-    for path in directory.glob(f"*{child.UNSENT}"):
-        with contextlib.suppress(OSError, ValueError):
-            found.update(json.loads(path.read_text("utf-8")))
+    for name in names:
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # not what the library writes
+            said = json.loads(folder.read(name))
+            if isinstance(said, dict):
+                found.update({signal: plain(said[signal]) for signal in SIGNALS if signal in said})
     return [Line(f"  {line}", "warning") for line in lines_of(found, os.environ)]
 
 
-def _write_traces(directory: Path, target: Path) -> None:
+def _write_traces(folder: Folder, target: Path) -> None:
     """One OTLP JSON object of what the processes left, line by line."""
     document: dict[str, list[Any]] = {"resourceSpans": [], "resourceMetrics": []}
-    for path in sorted(directory.glob("*.jsonl")):
-        for line in path.read_text("utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # the last line of a killed process
-                for key, value in json.loads(line).items():
-                    document[key] += value
+    for name in folder.names(".jsonl"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in folder.read(name).splitlines():
+                with contextlib.suppress(ValueError, RecursionError):  # the last line of a killed process
+                    found = json.loads(line)
+                    for key in document.keys() & (found if isinstance(found, dict) else {}).keys():
+                        if isinstance(found[key], list):
+                            document[key] += found[key]
     target.write_text(json.dumps(document), "utf-8")
     complain(f"  traces: {target} (otel-ratelimit report {target})")

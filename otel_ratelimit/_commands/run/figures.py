@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,13 @@ MERGE: Final = 0.05
 
 MAX_STRETCHES: Final = 5_000
 """Kept for each model and reason; beyond it the two last ones are joined, gap included."""
+
+MOST_MODELS: Final = 1_000
+MOST_WORDS: Final = 100
+"""Models of a process, reasons and kinds of a model. The library itself names a fifth of that."""
+
+MOST_TEXT: Final = 200
+"""Characters of a name."""
 
 Stretch = list[float]
 """From and to, in seconds since the epoch."""
@@ -90,9 +97,13 @@ class Figures:
         """For ``merge``."""
         return {model: vars(figures) for model, figures in self.models.items()}
 
-    def merge(self, document: Mapping[str, Any]) -> None:
-        """Add what another process has written."""
-        for name, other in document.items():
+    def merge(self, document: object) -> None:
+        """Add what another process has written.
+
+        Raises:
+            ValueError: it is something else; nothing was added.
+        """
+        for name, other in judged(document).items():
             model = self.of(name)
             model.calls += other["calls"]
             model.waiting += other["waiting"]
@@ -124,6 +135,67 @@ class Figures:
     def waiting(self) -> int:
         """Of all models."""
         return sum(max(0, model.waiting) for model in self.models.values())
+
+
+def judged(document: object) -> dict[str, Any]:
+    """What a process has written, made of what it should be; the file may be anybody's who runs as the same user.
+
+    Raises:
+        ValueError: a part is of another type, or no finite number.
+    """
+    if not isinstance(document, dict) or len(document) > MOST_MODELS:
+        raise ValueError("no figures")
+    found: dict[str, Any] = {}
+    for name, model in document.items():
+        if not isinstance(model, dict):
+            raise ValueError("no figures of a model")
+        counters = ("throttles", "retries", "give_ups", "waits")
+        found[plain(name)] = {
+            **{part: int(_number(model.get(part))) for part in ("calls", "waiting")},
+            **{part: {word: int(count) for word, count in _numbers(model.get(part), 1)} for part in counters},
+            "waited": dict(_numbers(model.get("waited"), 1)),
+            "levels": dict(_numbers(model.get("levels"), 2)),
+            "stretches": {
+                plain(word): [list(_row(row, 2)) for row in _rows(rows)]
+                for word, rows in _items(model.get("stretches"))
+            },
+        }
+    return found
+
+
+def plain(text: object) -> str:
+    """As it may be written to a terminal: one line of what can be seen, of bounded length."""
+    return "".join(one if one.isprintable() else "?" for one in str(text)[:MOST_TEXT])
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e15 <= value <= 1e15:  # NaN is not
+        raise ValueError("no number")
+    return value
+
+
+def _row(values: object, length: int) -> list[float]:
+    if not isinstance(values, list) or len(values) != length:
+        raise ValueError("no numbers")
+    return [_number(value) for value in values]
+
+
+def _rows(rows: object) -> list[object]:
+    if not isinstance(rows, list) or len(rows) > MAX_STRETCHES:
+        raise ValueError("no stretches")
+    return rows
+
+
+def _items(value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, dict) or len(value) > MOST_WORDS:
+        raise ValueError("no object")
+    return list(value.items())
+
+
+def _numbers(value: object, length: int) -> Iterator[tuple[str, Any]]:
+    """By word: a number, or a row of them."""
+    for word, one in _items(value):
+        yield plain(word), _number(one) if length == 1 else _row(one, length)
 
 
 def insert(stretches: list[Stretch], start: float, end: float) -> None:

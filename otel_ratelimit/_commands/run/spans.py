@@ -18,15 +18,16 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_ratelimit._commands.otlp_json import spans_as_json
+from otel_ratelimit._commands.run.folder import Folder
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments
 
 
 class SpanFile(SpanExporter):
-    """Collects the spans of the library, and appends them to a file in ``directory`` when told to."""
+    """Collects the spans of the library, and appends them to a file in ``folder`` when told to."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": "otel-ratelimit run"}), shutdown_on_exit=False
         )
@@ -61,8 +62,7 @@ class SpanFile(SpanExporter):
                 {"resourceMetrics": [{"scopeMetrics": [{"scope": {"name": names.SCOPE}, "metrics": points}]}]}
             )
         if documents:
-            with open(os.path.join(self._directory, f"{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(document) + "\n" for document in documents)
+            self._folder.append(f"{os.getpid()}.jsonl", "".join(json.dumps(document) + "\n" for document in documents))
 
     def _points(self, subject: Any, kind: str, limit: float, remaining: float) -> list[dict[str, Any]]:
         model = str(subject.base.get(names.MODEL, ""))

@@ -21,6 +21,7 @@ from otel_ratelimit import _guard
 from otel_ratelimit._commands.exports import ExportFailures
 from otel_ratelimit._commands.run.child import UNSENT
 from otel_ratelimit._commands.run.figures import Figures
+from otel_ratelimit._commands.run.folder import Folder, GoneError
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, tightest
 
@@ -32,15 +33,16 @@ COUNTED: Final = ("throttles", "retries", "give_ups", "waiting", "wait_duration"
 
 
 class Tap:
-    """One process's figures, on their way to ``directory``."""
+    """One process's figures, on their way to ``folder``; once that is gone, or not ours any more, nothing is counted."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._gone = False
         self._instruments: Instruments | None = None
         self._thread: threading.Thread | None
-        self._spans = _spans(directory)
-        self._failures = ExportFailures(self._export_failed).watch()
+        self._spans = _spans(folder)
         self._reset()
+        self._failures = ExportFailures(self._export_failed).watch()
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(after_in_child=self._reset)
         atexit.register(self._write)
@@ -59,6 +61,8 @@ class Tap:
     @_guard.contained("run", lambda _self, _name, _amount, _attributes: None)
     def counted(self, name: str, amount: float, attributes: Mapping[str, Any]) -> None:
         """One point of one instrument."""
+        if self._gone:
+            return
         with self._lock:
             self._figures.add(name, amount, attributes, time.time())
             self._news = True
@@ -69,6 +73,7 @@ class Tap:
     def _reset(self) -> None:
         self._lock = threading.RLock()  # a signal's handler may make a call while we count one
         self._writing = threading.Lock()  # the thread and the end of the process write the same file
+        self._telling = threading.RLock()  # exporters of two signals, in two threads, fail at the same time
         self._figures = Figures()
         self._news = False
         self._thread = None
@@ -78,19 +83,26 @@ class Tap:
     @_guard.contained("run", lambda _self: None)
     def _export_failed(self) -> None:
         """Telemetry of the program did not arrive: the parent shall say so. Once a reason, as a rule, so written at once."""
-        with open(os.path.join(self._directory, f"{os.getpid()}{UNSENT}"), "w", encoding="utf-8") as file:
-            json.dump(self._failures.found, file)
+        if self._gone:
+            return
+        with contextlib.suppress(OSError), self._telling:
+            try:
+                self._folder.write(f"{os.getpid()}{UNSENT}", json.dumps(self._failures.found))
+            except GoneError:
+                self._gone = True
 
     def _in_worker(self) -> None:
         multiprocessing.util.Finalize(self, self._write, exitpriority=0)
 
     def _report(self) -> None:
-        while True:
+        while not self._gone:
             time.sleep(PERIOD)
             self._write()
 
     def _write(self) -> None:
         with contextlib.suppress(Exception), self._writing:
+            if self._gone:
+                return
             levels = [] if self._instruments is None else tightest(self._instruments.levels())
             with self._lock:
                 for subject, kind, limit, remaining in levels:
@@ -99,12 +111,12 @@ class Tap:
                     return
                 self._news = False
                 text = json.dumps(self._figures.as_json())
-            path = os.path.join(self._directory, f"{os.getpid()}.json")
-            with open(f"{path}.new", "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(f"{path}.new", path)
-            if self._spans is not None:
-                self._spans.write(levels)
+            try:
+                self._folder.write(f"{os.getpid()}.json", text)
+                if self._spans is not None:
+                    self._spans.write(levels)
+            except GoneError:
+                self._gone = True
 
 
 class _Tee:
@@ -126,9 +138,10 @@ class _Tee:
         self._tap.counted(self._name, amount, attributes or {})
 
 
-def _spans(directory: str) -> Any:
-    if not os.path.isdir(os.path.join(directory, "spans")):  # the parent makes it where traces are asked for
+def _spans(folder: Folder) -> Any:
+    inside = folder.inside("spans")
+    if not inside.is_there():  # the parent makes it where traces are asked for
         return None
     from otel_ratelimit._commands.run.spans import SpanFile  # noqa: PLC0415 - needs the extra otlp
 
-    return SpanFile(os.path.join(directory, "spans"))
+    return SpanFile(inside)
