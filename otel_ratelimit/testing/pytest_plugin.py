@@ -1,28 +1,8 @@
-"""The pytest fixture ``throttling_server``. Loaded by every pytest run where the package is installed: imports lazily."""
+"""The pytest plugin by the name that it can be asked for, ``-p otel_ratelimit.testing.pytest_plugin``, where entry points are not
+loaded. The entry point names a module outside of the package, whose import costs a run that does not use it next to nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from _otel_ratelimit_pytest import pytest_configure, throttling_server
 
-import pytest
-
-if TYPE_CHECKING:
-    from otel_ratelimit.testing import ThrottlingServer
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, for ``--strict-markers``."""
-    config.addinivalue_line(
-        "markers", "throttling_server(*args, **kwargs): arguments of ThrottlingServer for the fixture throttling_server"
-    )
-
-
-@pytest.fixture
-def throttling_server(request: pytest.FixtureRequest) -> Iterator[ThrottlingServer]:
-    """A running ``ThrottlingServer``, one for each test; its arguments come from the nearest marker ``throttling_server``."""
-    from otel_ratelimit.testing import ThrottlingServer  # noqa: PLC0415 - most test runs never use it
-
-    marker = request.node.get_closest_marker("throttling_server")
-    with ThrottlingServer(*marker.args, **marker.kwargs) if marker else ThrottlingServer() as server:
-        yield server
+__all__ = ["pytest_configure", "throttling_server"]

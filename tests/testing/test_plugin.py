@@ -26,7 +26,26 @@ def run(pytester: pytest.Pytester, code: str, *options: str) -> pytest.RunResult
 def test_the_entry_point_names_the_plugin() -> None:
     """What makes it load by itself."""
     (entry,) = [entry for entry in entry_points(group="pytest11") if entry.name == "otel_ratelimit"]
-    assert entry.value == "otel_ratelimit.testing.pytest_plugin"
+    assert entry.value == "_otel_ratelimit_pytest"
+
+
+def test_nothing_is_imported_until_it_is_used(pytester: pytest.Pytester) -> None:
+    """In the test run of somebody who only has the package installed: not the package, nor what it needs."""
+    pytester.makepyfile(
+        """
+import sys
+
+def test_before():
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    assert "_otel_ratelimit_pytest" in loaded
+    assert not loaded & {"otel_ratelimit", "opentelemetry", "wrapt", "openai", "starlette", "uvicorn"}
+
+def test_used(throttling_server):
+    assert "otel_ratelimit" in sys.modules
+"""
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:logfire", timeout=60)
+    result.assert_outcomes(passed=2)
 
 
 def test_the_fixture_and_its_marker(pytester: pytest.Pytester) -> None:

@@ -284,8 +284,8 @@ open({ended!r}, "w").close()
 
 
 def test_a_program_that_daemonises(tmp_path: Path, victim: Path) -> None:
-    """The whole command: the parent has ended and removed its folder; it is made anew, with a link; the daemon goes on making calls
-    and does not follow it. (As the same user, so that no right protects the file.)"""
+    """The whole command: the parent has ended and removed its folder; it is made anew, with a link; the daemon goes on making
+    calls and does not follow it. (As the same user, so that no right protects the file.)"""
     from otel_ratelimit.testing import ThrottlingServer
 
     stop, ended, calls = tmp_path / "stop", tmp_path / "ended", tmp_path / "calls"
