@@ -210,6 +210,13 @@ def test_compose_is_consistent() -> None:
     assert len(published) == len(set(published))
 
 
+def test_grafana_has_no_password_of_its_own() -> None:
+    """Compose refuses to start without one (``:?``), rather than with admin/admin."""
+    environment = services()["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"].startswith("${GRAFANA_PASSWORD:?")
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
 def test_the_images_have_the_versions_that_are_tested() -> None:
     """The Collector's is the manifest's; Jaeger 2.13 is 1.76 as a module; the dashboard is built for Grafana's."""
     images = {name: service["image"].split(":")[1] for name, service in services().items()}
