@@ -34,6 +34,7 @@ from otel_ratelimit._core.answer import AnswerError
 from otel_ratelimit._core.lease import BOUND
 from otel_ratelimit._core.store_url import StoreAddress, parse_store
 from otel_ratelimit._stores.memory import Account
+from otel_ratelimit._stores.redis_socket import KINDS
 
 FailureKind = Literal["timeout", "connection", "response", "internal"]
 FAILURE_KINDS: Final[tuple[FailureKind, ...]] = get_args(FailureKind)
@@ -147,7 +148,8 @@ def connect(address: StoreAddress, timeout: float) -> Any:
     }
     once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
     if address.kind == "single":
-        return redis.Redis.from_url(address.url, **common, retry=once)
+        measured = KINDS[address.url.partition(":")[0].lower()]
+        return redis.Redis.from_url(address.url, **common, retry=once, connection_class=measured)
     login: dict[str, Any] = {"username": address.user, "password": address.password}
     if address.tls:
         common["ssl"] = True

@@ -3,11 +3,14 @@ a member that wants everything. Calls go on, the others too, and nothing spins."
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 import math
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +152,48 @@ def test_names_from_redis_are_logged_as_text(
     (line,) = [record.getMessage() for record in caplog.records if "other settings" in record.getMessage()]
     assert "there: pacing=?[31m??ERROR forged??" in line
     assert plain("x" * 500) == "x" * 200
+
+
+@pytest.mark.parametrize("kind", ["half a gigabyte", "a byte now and then", "a line without an end"])
+def test_an_answer_without_an_end(kind: str) -> None:
+    """Whatever a server announces: an exchange ends soon, with a failure of redis-py's, and little of it was read."""
+    sent, closed = [0], threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        while not closed.is_set():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"+" if kind == "a line without an end" else b"$536870912\r\n")
+                while not closed.is_set():
+                    piece = b"x" if kind == "a byte now and then" else b"x" * 65536
+                    connection.sendall(piece)
+                    sent[0] += len(piece)
+                    if len(piece) == 1:
+                        closed.wait(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        script = Script(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", timeout=0.5)
+        done: list[Exception] = []
+
+        def exchange() -> None:
+            try:
+                script.run(["a", "b", "c", "d", "e"], "me", {})
+            except Exception as error:
+                done.append(error)
+
+        exchanging = threading.Thread(target=exchange, daemon=True)
+        exchanging.start()
+        exchanging.join(20)
+        closed.set()
+        script.close()
+        assert [redis_client.kind_of(error) for error in done] in (["connection"], ["timeout"])
+        assert sent[0] < 32 << 20  # what lies in the buffers of two sockets is more than what was read
+        with contextlib.suppress(OSError):
+            socket.create_connection(listener.getsockname()).close()
+        thread.join(10)
 
 
 SAID = {
