@@ -26,6 +26,9 @@ MAX_BYTES: Final = 1 << 20
 MAX_SECONDS: Final = 5.0
 """From the head to the end of the body; an error message takes one round trip."""
 
+MOST_BUFFERED: Final = 1000
+"""Parts that may have come already when a reading is abandoned."""
+
 MAX_ENCODINGS: Final = 5
 """One within the other; httpx2 takes no more either. A body of more is not read."""
 
@@ -75,6 +78,7 @@ class _Reading:
     async def parts_later(self, *_: Any, **__: Any) -> AsyncIterator[bytes]:
         """In place of ``aiter_bytes``."""
         response = self._response
+        raw_parts: Any = None
         try:
             decoders = self._begin()
             raw_parts = response.aiter_raw()
@@ -96,6 +100,8 @@ class _Reading:
             pass
         finally:
             with contextlib.suppress(Exception):
+                if raw_parts is not None and self._over():
+                    await _abandon(raw_parts)
                 await response.aclose()
 
     def _begin(self) -> Sequence[Any]:
@@ -138,6 +144,17 @@ class _Reading:
             rest = decoder.flush()
             for part in (rest,) if isinstance(rest, bytes) else rest:
                 yield from self._decoded(decoders[index + 1 :], self._counted(part))
+
+
+async def _abandon(raw_parts: AsyncIterator[bytes]) -> None:
+    """End a reading in its middle, from the inside: closed from the outside, the HTTP client leaves the generators within to the
+    garbage collector, of which trio warns."""
+    for _ in range(MOST_BUFFERED):
+        raw = None
+        with anyio.move_on_after(0.0):
+            raw = await anext(raw_parts, b"")
+        if not raw:
+            return
 
 
 def _steps(decoder: Any, data: bytes) -> Iterator[bytes]:

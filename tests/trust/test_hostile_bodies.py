@@ -46,11 +46,11 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_base_client, "INITIAL_RETRY_DELAY", 0.02)
 
 
-def refusal(asynchronous: bool, library: str, server: BrokenServer, **options: Any) -> openai.RateLimitError:
+def refusal(flavour: str, library: str, server: BrokenServer, **options: Any) -> openai.RateLimitError:
     """The exception that a stream ends in."""
     http = importlib.import_module(library)
     common = {"base_url": server.base_url, "api_key": "test", "max_retries": 1, **options}
-    if not asynchronous:
+    if flavour == "sync":
         with (
             openai.OpenAI(**common, http_client=http.Client()) as client,
             pytest.raises(openai.RateLimitError) as caught,
@@ -64,7 +64,7 @@ def refusal(asynchronous: bool, library: str, server: BrokenServer, **options: A
                 await chat(client, stream=True)
             return caught.value
 
-    return anyio.run(main)
+    return anyio.run(main, backend=flavour)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory as Linux tells it")
@@ -80,35 +80,35 @@ def test_bombs(library: str) -> None:
     assert alone["mebibytes"] > 128
 
 
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "asyncio"])
+@pytest.mark.parametrize("flavour", ["sync", "asyncio"])
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("encoding", [*bodies.ENCODINGS, "raw deflate", "identity"])
-def test_honest_encodings(encoding: str, library: str, asynchronous: bool, broken: Broken) -> None:
+def test_honest_encodings(encoding: str, library: str, flavour: str, broken: Broken) -> None:
     """A compressed error is read as before: the exception says what it says with the SDK alone."""
     if (encoding, library) == ("zstd, br", "httpx"):
         pytest.skip("httpx raises DecodingError at the end of these two")
     body = bodies.ERROR if encoding == "identity" else bodies.bomb(encoding, 0)
     server = broken(bodies.encoded(encoding, body))
-    alone = refusal(asynchronous, library, server, max_retries=0)
+    alone = refusal(flavour, library, server, max_retries=0)
     otel_ratelimit.instrument(policy=Policy(max_wait=0.001))
-    ours = refusal(asynchronous, library, server)
+    ours = refusal(flavour, library, server)
     assert (ours.message, ours.code, ours.body) == (alone.message, alone.code, alone.body)
     assert ours.response.content == alone.response.content == bodies.ERROR
     assert b"".join(ours.response.iter_bytes()) == bodies.ERROR  # its own methods are its own again
 
 
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "asyncio"])
+@pytest.mark.parametrize("flavour", ["sync", "asyncio", "trio"])
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", bodies.SLOW)
 def test_bodies_that_come_late_or_never(
-    name: str, library: str, asynchronous: bool, broken: Broken, monkeypatch: pytest.MonkeyPatch
+    name: str, library: str, flavour: str, broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read until the deadline and no longer, also where not one byte of the body comes; the servers would go on for a minute."""
     monkeypatch.setattr(bounded, "MAX_SECONDS", 0.3)
     monkeypatch.setattr(bodies, "lasts", 60.0)
     otel_ratelimit.instrument(policy=Policy(max_wait=0.001))
     began = time.monotonic()
-    refusal(asynchronous, library, broken(bodies.SLOW[name]))
+    refusal(flavour, library, broken(bodies.SLOW[name]))
     assert time.monotonic() - began < 30.0
 
 
@@ -152,7 +152,7 @@ def test_many_encodings(broken: Broken) -> None:
     """A thousand within each other, named in the header: not one is undone."""
     otel_ratelimit.instrument(policy=Policy(max_wait=0.001))
     server = broken(bodies.encoded(", ".join(["gzip"] * 1000), b"\0" * 100))
-    assert refusal(False, LIBRARIES[-1], server).body in ("", None)
+    assert refusal("sync", LIBRARIES[-1], server).body in ("", None)
 
 
 def test_the_connection_is_as_before(broken: Broken) -> None:
