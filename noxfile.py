@@ -44,6 +44,13 @@ def newest(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[1])
+def backends(session: nox.Session) -> None:
+    """Other people's observability beside ours. No dependency group: their pins would bind everybody's environment."""
+    session.install("-e", ".[testing]", *TOOLS, "logfire", "langfuse", "sentry-sdk", "ddtrace")
+    session.run("python", "-m", "pytest", "-q", "tests/backends", *session.posargs)
+
+
+@nox.session(python=PYTHONS[1])
 @nox.parametrize("sdk", SDKS)
 def support(session: nox.Session, sdk: str) -> None:
     """Which features each SDK was seen to have; the last of these makes docs/reference/support.md."""

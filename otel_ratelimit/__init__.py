@@ -10,6 +10,7 @@ from otel_ratelimit._core.policy import ConfigurationError, Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._instrumentor import RateLimitInstrumentor, instrument, priority, uninstrument, use
 from otel_ratelimit._settings import policy_from_environment
+from otel_ratelimit._telemetry.callbacks import ThrottleEvent, WaitEvent
 from otel_ratelimit._version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = [
     "Policy",
     "RateLimitInstrumentor",
     "Throttle",
+    "ThrottleEvent",
+    "WaitEvent",
     "__version__",
     "alias",
     "instrument",
@@ -34,14 +37,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # Both need the SDK, whose import takes a second: only who asks for them pays.
-    if name == "AdmissionTimeoutError":
-        from otel_ratelimit._drivers.errors import AdmissionTimeoutError  # noqa: PLC0415
+if not TYPE_CHECKING:  # a type checker that saw this would take every name for one of ours
 
-        return AdmissionTimeoutError
-    if name == "alias":
-        from otel_ratelimit._drivers.aliases import alias  # noqa: PLC0415
+    def __getattr__(name: str) -> object:
+        # Both need the SDK, whose import takes a second: only who asks for them pays.
+        if name == "AdmissionTimeoutError":
+            from otel_ratelimit._drivers.errors import AdmissionTimeoutError  # noqa: PLC0415
 
-        return alias
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return AdmissionTimeoutError
+        if name == "alias":
+            from otel_ratelimit._drivers.aliases import alias  # noqa: PLC0415
+
+            return alias
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,8 @@ from opentelemetry.trace import TracerProvider
 from otel_ratelimit import _settings, _setup
 from otel_ratelimit._core.policy import MEMORY, ConfigurationError, Policy, Priority, check_setting
 from otel_ratelimit._drivers.scope import block_policy, block_priority
+from otel_ratelimit._telemetry.callbacks import Callbacks, OnThrottle, OnWait, block_callbacks
+from otel_ratelimit._telemetry.callbacks import check as check_callback
 
 if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
@@ -61,7 +63,8 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
             type(self)._hooks = Hooks()
         assert self._hooks is not None
         store = _open_store(policy, clock, lenient=kwargs.get("policy") is None)
-        instruments = Instruments(tracer_provider, meter_provider, store.levels)
+        callbacks = Callbacks(kwargs.get("on_wait"), kwargs.get("on_throttle"))
+        instruments = Instruments(tracer_provider, meter_provider, store.levels, callbacks)
         listener = type(self)._listener
         if listener is not None:
             listener(instruments)
@@ -113,6 +116,8 @@ def instrument(
     policy: Policy | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    on_wait: OnWait | None = None,
+    on_throttle: OnThrottle | None = None,
 ) -> None:
     """Patch the ``openai`` SDK: from now on throttled calls wait, and every wait is a span and a metric.
 
@@ -124,13 +129,24 @@ def instrument(
             an error, and its default is used).
         tracer_provider: where spans go; None for the global provider, also if it is set later.
         meter_provider: where metrics go; the same.
+        on_wait: called with a :class:`WaitEvent` whenever a call begins to wait, and again when its turn moves, in that
+            call's thread or task, before the wait: keep it short. What it raises is logged once, and the call goes on.
+        on_throttle: called with a :class:`ThrottleEvent` for each throttled response; the same.
 
     Raises:
-        TypeError: ``policy`` is no ``Policy``.
+        TypeError: ``policy`` is no ``Policy``, or a callback no plain function.
     """
     if policy is not None and not isinstance(policy, Policy):
         raise TypeError(f"policy must be an otel_ratelimit.Policy or None; got {type(policy).__name__}")
-    RateLimitInstrumentor().instrument(policy=policy, tracer_provider=tracer_provider, meter_provider=meter_provider)
+    check_callback("on_wait", on_wait)
+    check_callback("on_throttle", on_throttle)
+    RateLimitInstrumentor().instrument(
+        policy=policy,
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        on_wait=on_wait,
+        on_throttle=on_throttle,
+    )
 
 
 def uninstrument() -> None:
@@ -140,7 +156,9 @@ def uninstrument() -> None:
 
 
 @contextmanager
-def use(policy: Policy) -> Iterator[Policy]:
+def use(
+    policy: Policy | None = None, *, on_wait: OnWait | None = None, on_throttle: OnThrottle | None = None
+) -> Iterator[Policy]:
     """Use another policy for the calls made inside the block (in this thread or task, and in tasks started from it).
 
     Example::
@@ -148,15 +166,28 @@ def use(policy: Policy) -> Iterator[Policy]:
         with otel_ratelimit.use(Policy(max_wait=5)):
             client.chat.completions.create(...)
 
+    Args:
+        policy: None for the one that holds outside of the block.
+        on_wait: as in ``instrument``, in place of that one; None for the one that holds outside of the block.
+        on_throttle: the same.
+
     Raises:
-        TypeError: ``policy`` is no ``Policy``.
+        TypeError: ``policy`` is no ``Policy``, or a callback no plain function.
     """
-    if not isinstance(policy, Policy):
-        raise TypeError(f"policy must be an otel_ratelimit.Policy; got {type(policy).__name__}")
+    if policy is None:
+        runtime = RateLimitInstrumentor._hooks.runtime if RateLimitInstrumentor._hooks is not None else None
+        policy = block_policy.get() or (runtime.policy if runtime is not None else Policy())
+    elif not isinstance(policy, Policy):
+        raise TypeError(f"policy must be an otel_ratelimit.Policy or None; got {type(policy).__name__}")
+    check_callback("on_wait", on_wait)
+    check_callback("on_throttle", on_throttle)
+    _warn_if_uninstrumented("use")
     token = block_policy.set(policy)
+    told = block_callbacks.set(Callbacks(on_wait, on_throttle).over(block_callbacks.get()))
     try:
         yield policy
     finally:
+        block_callbacks.reset(told)
         block_policy.reset(token)
 
 
@@ -176,8 +207,24 @@ def priority(level: Priority) -> Iterator[None]:
         ConfigurationError: ``level`` is none of the three.
     """
     check_setting("priority", level, label="priority")
+    _warn_if_uninstrumented("priority")
     token = block_priority.set(level)
     try:
         yield
     finally:
         block_priority.reset(token)
+
+
+def _warn_if_uninstrumented(name: str) -> None:
+    """Once in a process: a block has no effect where nothing is instrumented, the import perhaps deleted by a linter."""
+    if _warned or RateLimitInstrumentor().is_instrumented_by_opentelemetry:
+        return
+    _warned.append(name)
+    _log.warning(
+        "otel_ratelimit.%s has no effect: openai is not instrumented in this process. Call otel_ratelimit.instrument(), or"
+        " import otel_ratelimit.auto  # noqa: F401",
+        name,
+    )
+
+
+_warned: Final[list[str]] = []

@@ -162,3 +162,25 @@ def test_under_opentelemetry_instrument(server: ThrottlingServer, tmp_path: Path
     assert '"name": "rate_limited chat gpt-4o"' in done.stdout
     assert "already instrumented" not in done.stderr
     assert (server.counts.throttled, server.counts.succeeded) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("block", "silent"),
+    [
+        ("otel_ratelimit.use(otel_ratelimit.Policy())", False),
+        ("otel_ratelimit.priority('batch')", False),
+        ("otel_ratelimit.priority('batch')", True),
+    ],
+)
+def test_a_block_without_hooks_is_one_warning(server: ThrottlingServer, block: str, silent: bool) -> None:
+    """Where a linter took the import away, what is left of the package says so, once."""
+    first = "import otel_ratelimit.auto" if silent else "import otel_ratelimit"
+    code = f"{first}\nfor _ in range(3):\n    with {block}:\n        pass\n{CALL}"
+    done = run(server, code)
+    assert done.stderr.count("openai is not instrumented in this process") == (0 if silent else 1)
+
+
+def test_a_mistyped_variable_is_heard(server: ThrottlingServer) -> None:
+    """By a program that has set up no logging at all; once."""
+    done = run(server, "import otel_ratelimit.auto" + CALL, OTEL_RATELIMT_MODE="observe")
+    assert done.stderr.count("did you mean OTEL_RATELIMIT_MODE?") == 1

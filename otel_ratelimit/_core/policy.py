@@ -141,6 +141,7 @@ def check_setting(name: str, value: Any, *, label: str | None = None) -> None:
     ``label`` is what the message calls it: the name of the environment variable, where it came from one. The value
     itself stays out of the message only where it could hold a secret (``store`` may carry a password).
     """
+    from_variable = label is not None
     label = label or f"Policy.{name}"
     if name == "mode" and value not in MODES:
         raise ConfigurationError(f"{label} must be one of {', '.join(MODES)}; got {value!r}")
@@ -159,6 +160,8 @@ def check_setting(name: str, value: Any, *, label: str | None = None) -> None:
             raise ConfigurationError(f"{label} must be one of {FORMS}; {wrong}") from None
     if name in ("buffer", "max_backoff") or (name == "max_wait" and value is not None):
         allowed = "a number of seconds, finite and not negative"
+        if from_variable:  # where a unit may stand behind the number
+            allowed += " (also 500ms, 5s, 2m, 1h)"
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigurationError(f"{label} must be {allowed}; got {value!r}")
         if not math.isfinite(value) or value < 0:

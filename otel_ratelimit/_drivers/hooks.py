@@ -7,6 +7,7 @@ reference that outlives the removal.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from otel_ratelimit._drivers.realtime import RealtimeHooks
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_policy, current
 from otel_ratelimit._drivers.session import Session
+
+_log: Final = logging.getLogger("otel_ratelimit")
 
 Wrapped = Callable[..., Any]
 Arguments = tuple[Any, ...]
@@ -44,6 +47,7 @@ class Hooks:
         self.runtime: Runtime | None = None
         self._installed: list[Place] = []
         self._joined: list[Place] = []
+        self._warned: set[str] = set()
         self._realtime = RealtimeHooks(lambda: self.runtime)
 
     def install(self, runtime: Runtime) -> None:
@@ -102,6 +106,19 @@ class Hooks:
         place = join(heir, "request", base, self._is_ours, lambda link: wrapt.FunctionWrapper(link, wrapper))
         if place is not None:
             self._joined.append(place)
+            if place.holder is heir and place.original is not base:
+                self._warn_of_closure(heir, place.original)
+
+    def _warn_of_closure(self, heir: type, method: Any) -> None:
+        """What keeps the method that it wraps to itself can only be wrapped from outside; Logfire's instrumentation does."""
+        package = getattr(method, "__globals__", {}).get("__name__", "another library").partition(".")[0]
+        if package not in self._warned:
+            self._warned.add(package)
+            _log.warning(
+                "%s wraps %s.request, and sees each attempt as a call; instrument otel_ratelimit before it, and it sees one",
+                package,
+                heir.__name__,
+            )
 
     @_guard.contained("join", lambda _self, _client: None)
     def _passed_by(self, client: Any) -> None:

@@ -33,6 +33,30 @@ def note(verdict: GiveUp, sends: int, parts: WaitParts | None = None) -> str:
     )
 
 
+def observed_note(throttle: Throttle | None, sends: int, *, allowed: bool, foreseen: float, budget: float) -> str:
+    """Observe mode: that nothing was done, and what mode "wait" would have done after the last throttle.
+
+    Args:
+        throttle: the last one; None where the call ended otherwise.
+        sends: requests of the call.
+        allowed: False where the caller set ``max_retries=0``.
+        foreseen: seconds that would have been waited after it.
+        budget: seconds that a single delay may take.
+    """
+    times = f"{sends} attempt{'' if sends == 1 else 's'}"
+    if throttle is None:
+        would = "have left it to the SDK as well"
+    elif not throttle.retryable:
+        would = "have failed at once: waiting does not help"
+    elif not allowed:
+        would = "have raised it as well, because of max_retries=0"
+    elif foreseen > budget:
+        would = f"have given up at once: {foreseen:.3f} s do not fit the budget of {budget:g} s"
+    else:
+        would = f"have waited {foreseen:.3f} s and sent it again"
+    return f'otel_ratelimit (observe mode): the SDK gave up after {times}, and nothing was changed; mode "wait" would {would}'
+
+
 def _spent(parts: WaitParts | None) -> str:
     """What the waiting was spent on; nothing where there was none worth a millisecond."""
     told = [f"{what} {seconds:.3f} s" for seconds, what in zip(parts or (), _FOR, strict=False) if seconds >= 0.0005]

@@ -28,6 +28,7 @@ from otel_ratelimit._drivers.openai_sdk import Failure
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.session import Session, Step
 from otel_ratelimit._telemetry import names
+from otel_ratelimit._telemetry.callbacks import block_callbacks
 from otel_ratelimit._telemetry.trace import CallTrace
 
 _DELIVER = Deliver()
@@ -45,6 +46,7 @@ class StreamSession(Session):
         self.sending = sending
         self.claimed = False
         self._context = otel_context.get_current()
+        self._callbacks = block_callbacks.get()
         self._handed_over = False
         self._reopened = False
         super().__init__(runtime, policy, client, options)
@@ -86,7 +88,10 @@ class StreamSession(Session):
         if not self._reopened:
             self._reopened, self.ended, self.released = True, False, False
             told = self._trace is not None  # it waited for its turn, say: a first span of it has ended
-            self._trace = CallTrace(self.runtime.instruments, self.subject, now - self.began, self._context, again=told)
+            age = now - self.began
+            self._trace = CallTrace(
+                self.runtime.instruments, self.subject, age, self._context, again=told, callbacks=self._callbacks
+            )
         self._handed_over = False
         self._failure = Failure(None, 200, names.ERROR_IN_STREAM, {}, None, error)
         self._throttled(throttle, self._failure, now)

@@ -16,6 +16,7 @@ from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit._core.waits import WaitParts
 from otel_ratelimit._telemetry import names
+from otel_ratelimit._telemetry.callbacks import NOTHING, Callbacks
 from otel_ratelimit._version import __version__
 
 Attributes = dict[str, str | bool | int | float]
@@ -126,6 +127,7 @@ class Instruments:
         tracer_provider: None for the global one, also if it is set later (the API hands out proxies).
         meter_provider: the same.
         levels: read at each collection, for the gauges.
+        callbacks: what the program wants to be told.
     """
 
     def __init__(
@@ -133,8 +135,13 @@ class Instruments:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
         levels: Callable[[], Iterable[Level]],
+        callbacks: Callbacks = NOTHING,
     ) -> None:
         self.levels: Final = levels
+        self.callbacks: Final = callbacks
+        self.turns: Callable[[object, str | None, float | None], object] | None = (
+            None  # how `otel-ratelimit run` sees turns
+        )
         self.keep = KEPT
         self._kept: deque[tuple[SubjectAttributes, int | None, float, Context]] = deque()
         self.tracer: Final = trace.get_tracer(names.SCOPE, __version__, tracer_provider, names.SCHEMA_URL)
@@ -198,8 +205,8 @@ class Instruments:
             ),
         ):
             observe = _observer(levels, kind, place)
-            callbacks = [self._at_collection, observe] if name == names.TOKENS_LIMIT else [observe]
-            meter.create_observable_gauge(name, callbacks, unit, what)
+            observers = [self._at_collection, observe] if name == names.TOKENS_LIMIT else [observe]
+            meter.create_observable_gauge(name, observers, unit, what)
 
     def undisturbed(self, subject: SubjectAttributes, status: int | None, seconds: float) -> None:
         """A call of one attempt, that waited for nothing, has ended; it is recorded soon, with the present context."""

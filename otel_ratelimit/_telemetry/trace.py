@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import Token
 from typing import Any, Final, NamedTuple
 
@@ -32,11 +33,23 @@ from otel_ratelimit._core.events import CallOutcome, GiveUpReason, RetryReason, 
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._core.waits import WaitParts, split_wait
 from otel_ratelimit._telemetry import names
-from otel_ratelimit._telemetry.instruments import Attributes, Instruments, SubjectAttributes, throttle_attributes
+from otel_ratelimit._telemetry.callbacks import Callbacks, ThrottleEvent, WaitEvent, block_callbacks, tell
+from otel_ratelimit._telemetry.instruments import (
+    Attributes,
+    Instruments,
+    SubjectAttributes,
+    throttle_attributes,
+    tightest,
+)
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
 _NANOSECONDS: Final = 1_000_000_000
+
+_SUPPRESSING: Final = tuple(
+    {"suppress_instrumentation", getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", "")} - {""}
+)
+"""Keys of the context: the old one, and the one that OpenTelemetry uses now."""
 
 _OF_GENAI: Final = ("gen_ai.", "openinference.span.kind", "llm.", "traceloop.")
 """How attributes begin by which a span of the conventions, of OpenInference or of Traceloop says that it is about a model."""
@@ -59,10 +72,12 @@ class CallTrace:
         subject: what the call is about.
         age: seconds since the call began; its span is dated back by as much.
         parent: the context that the call was made in; None for the present one.
+        callbacks: those of the block that the call was made in; None for the present one.
         again: whether the call has had such a span before: one of them stands for it, where nothing else does.
     """
 
     __slots__ = (
+        "_callbacks",
         "_foreseen",
         "_hint_ends",
         "_instruments",
@@ -71,10 +86,12 @@ class CallTrace:
         "_root",
         "_root_context",
         "_subject",
+        "_throttle",
         "_token",
         "_waited",
         "finished",
         "last_throttle",
+        "observed",
         "parts",
         "retries",
         "throttles",
@@ -88,6 +105,7 @@ class CallTrace:
         parent: Context | None = None,
         *,
         again: bool = False,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self._instruments = instruments
         self._subject = subject
@@ -104,6 +122,8 @@ class CallTrace:
         self._open_wait: _OpenWait | None = None
         self._retry: Span | None = None
         self._token: Token[Context] | None = None
+        self._callbacks = (callbacks or block_callbacks.get() or instruments.callbacks).over(instruments.callbacks)
+        self._throttle: Throttle | None = None  # the last one
         self._waited = 0.0
         self._foreseen = 0.0
         self._hint_ends: float | None = None
@@ -111,6 +131,7 @@ class CallTrace:
         self.throttles = 0
         self.retries = 0
         self.finished = False
+        self.observed = False  # observe mode: what is logged says so
         self.last_throttle: SpanContext | None = None
 
     def throttled(self, throttle: Throttle, status: int, error_type: str, age: float, now: float) -> None:
@@ -140,12 +161,17 @@ class CallTrace:
         self.last_throttle = span.get_span_context()
         points = throttle_attributes(self._subject, throttle.kind, throttle.source, status)
         _counted(self._instruments.throttles, 1, points, set_span_in_context(span))
+        self._throttle = throttle
+        if self._callbacks.on_throttle is not None:
+            subject = self._subject.subject
+            event = ThrottleEvent(throttle, status, self.throttles, subject.operation, subject.model, subject.address)
+            tell("on_throttle", self._callbacks.on_throttle, event)
 
     def foresee(self, reason: WaitReason, seconds: float) -> None:
         """Observe mode: a wait of ``seconds`` that this call would have had."""
         if seconds > 0:
             self._foreseen += seconds
-            _log.info("%s would wait %.3f s (%s)", self._what(), seconds, reason)
+            _log.info("observe mode: %s would wait %.3f s (%s)", self._what(), seconds, reason)
 
     def wait_began(
         self,
@@ -167,6 +193,7 @@ class CallTrace:
         Returns False where it waits already: its turn has moved, and the wait goes on.
         """
         if self._open_wait is not None:
+            self._tell_wait(reason, planned, cause, again=True)
             return False
         attributes: Attributes = {**self._subject.part, names.WAIT_REASON: reason}
         if planned is not None:
@@ -178,7 +205,25 @@ class CallTrace:
         _counted(self._instruments.waiting, 1, self._subject.base, None)
         if planned is not None:
             _log.info("%s waits %.3f s (%s)", self._what(), planned, reason)
+        self._tell_wait(reason, planned, cause)
         return True
+
+    def _tell_wait(
+        self, reason: WaitReason, planned: float | None, cause: SpanContext | None, *, again: bool = False
+    ) -> None:
+        if self._instruments.turns is not None:
+            self._instruments.turns(self, self._subject.subject.model, planned)
+        on_wait = self._callbacks.on_wait
+        if on_wait is None:
+            return
+        subject = self._subject.subject
+        throttle = None if reason == "admission" or cause is None else self._throttle
+        kind: str | None = throttle.kind if throttle is not None else None
+        if reason == "admission":  # the limit of which the least is left
+            levels = tightest(level for level in self._instruments.levels() if level[0] is self._subject)
+            kind = min(((left / limit, of) for _, of, limit, left in levels if limit), default=(0.0, None))[1]
+        of_call = (subject.operation, subject.model, subject.address)
+        tell("on_wait", on_wait, WaitEvent(planned, reason, kind, *of_call, throttle, again))
 
     def wait_ended(self, seconds: float) -> None:
         """The wait is over; it took ``seconds``. Nothing happens where none was open."""
@@ -190,6 +235,8 @@ class CallTrace:
         parts = split_wait(seconds, reason, hint, delay)
         self.parts = self.parts.plus(parts)
         span.set_attributes(dict(zip(_PARTS, parts, strict=True)))
+        if self._instruments.turns is not None:
+            self._instruments.turns(self, self._subject.subject.model, None)
         _ended(span)
         base, context = self._subject.base, set_span_in_context(span)
         _counted(self._instruments.waiting, -1, base, None)
@@ -246,14 +293,17 @@ class CallTrace:
             self._root.set_attribute(names.GIVE_UP_REASON, reason)
             attributes = {**self._subject.base, names.GIVE_UP_REASON: reason}
             _counted(self._instruments.give_ups, 1, attributes, self._root_context)
-            _log.warning(
-                "%s gave up after %d throttle%s and %.3f s of waiting (%s)",
-                self._what(),
-                self.throttles,
-                "" if self.throttles == 1 else "s",
-                self._waited,
-                reason,
-            )
+            what, times = self._what(), f"{self.throttles} throttle{'' if self.throttles == 1 else 's'}"
+            if self.observed:
+                _log.warning(
+                    "observe mode: the SDK gave %s up after %s (%s); it would have waited %.3f s in all",
+                    what,
+                    times,
+                    reason,
+                    self._foreseen,
+                )
+            else:
+                _log.warning("%s gave up after %s and %.3f s of waiting (%s)", what, times, self._waited, reason)
         if error_type is not None:
             self._root.set_attribute(names.ERROR_TYPE, error_type)
             self._root.set_status(Status(StatusCode.ERROR))
@@ -276,12 +326,35 @@ class CallTrace:
 
 @_guard.contained("span", lambda *_: INVALID_SPAN)
 def _started(tracer: Tracer, name: str, what: dict[str, Any]) -> Span:
-    return tracer.start_span(name, **what)
+    with _unsuppressed():
+        return tracer.start_span(name, **what)
 
 
 @_guard.contained("span", lambda _span: None)
 def _ended(span: Span) -> None:
-    span.end()
+    with _unsuppressed():
+        span.end()
+
+
+@contextmanager
+def _unsuppressed() -> Iterator[None]:
+    """Take the mark that suppresses other instrumentations off the present context for a moment.
+
+    Logfire's ``instrument_openai`` sets it around each call, so that no second instrumentation records the same call; its tracer
+    then starts no span, and its processors pass none on. A throttle and a wait are no second record: they would only be lost.
+    """
+    context = None
+    for key in _SUPPRESSING:
+        if otel_context.get_value(key, context):
+            context = otel_context.set_value(key, False, context)
+    if context is None:
+        yield
+        return
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
 
 
 @_guard.contained("metric", lambda *_: None)

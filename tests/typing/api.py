@@ -16,6 +16,8 @@ from otel_ratelimit import (
     Policy,
     RateLimitInstrumentor,
     Throttle,
+    ThrottleEvent,
+    WaitEvent,
     alias,
     instrument,
     parse_stream_event,
@@ -44,6 +46,26 @@ def installing(tracers: TracerProvider, meters: MeterProvider) -> None:
     RateLimitInstrumentor().uninstrument()
     version: str = otel_ratelimit.__version__
     assert version
+
+
+def told(wait: WaitEvent) -> None:
+    """A callback for waits."""
+    seconds: float | None = wait.seconds
+    kind: str | None = wait.kind
+    print(wait, seconds, kind, wait.throttle)
+
+
+def refused(event: ThrottleEvent) -> str:
+    """One for throttles; what it returns is not looked at."""
+    throttle: Throttle = event.throttle
+    return f"{event.model} {event.status} {throttle.kind}"
+
+
+def callbacks() -> None:
+    """For the program, and for a block."""
+    instrument(on_wait=told, on_throttle=refused)
+    with use(on_wait=told), use(Policy(), on_throttle=print), use(on_wait=lambda wait: print(wait.seconds)):
+        pass
 
 
 def names(client: openai.OpenAI, other: openai.AsyncOpenAI) -> None:
