@@ -60,6 +60,11 @@ def show(lines: Iterable[Line], stream: TextIO | None = None) -> None:
     stream.flush()
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def complain(message: str) -> None:
     """One line on standard error."""
     sys.stderr.write(message + "\n")

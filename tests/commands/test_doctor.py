@@ -14,13 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_ratelimit import __version__
-from otel_ratelimit._commands.doctor import checkup, environment, exporter, hooks, store, versions
+from otel_ratelimit._commands.doctor import checkup, environment, exporter, hooks, program, store, versions
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 from tests.commands.conftest import Command
 
@@ -249,6 +250,53 @@ def test_an_unsupported_version_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
 def test_urls_are_shown_without_their_secrets(url: str, shown: str) -> None:
     """Scheme, hosts and ports, or nothing of them."""
     assert without_secret(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "said"),
+    [
+        ("import openai, otel_ratelimit\n", "failure", "nothing in {path} instruments"),
+        ("from otel_ratelimit import Policy, use\n", "failure", "nothing in {path} instruments"),
+        ("import openai\n", "warning", "nothing in {path} instruments"),
+        ("import openai\nimport otel_ratelimit.auto\n", "warning", "app.py:2 imports otel_ratelimit.auto, and linters"),
+        ("import otel_ratelimit.auto  # noqa: F401 - why\n", "ok", "app.py:1 imports otel_ratelimit.auto"),
+        ("import otel_ratelimit.auto  # noqa\n", "ok", "app.py:1"),
+        ("import otel_ratelimit.auto  # noqa: E402\n", "warning", "linters delete"),
+        ("import otel_ratelimit.auto\nwith otel_ratelimit.priority('batch'): pass\n", "ok", "app.py:1"),
+        ("import otel_ratelimit\n\notel_ratelimit.instrument()\n", "ok", "app.py:3 calls instrument()"),
+        ("from otel_ratelimit import instrument as on\non()\n", "ok", "app.py:2"),
+        ("from otel_ratelimit import RateLimitInstrumentor as R\nR().instrument()\n", "ok", "app.py:2"),
+        ("from somewhere import instrument\nimport openai\ninstrument()\n", "warning", "nothing in"),
+        ("print(1)\n", "note", "nothing in {path} imports openai"),
+        ("print 1\n", "note", "cannot be read"),
+    ],
+)
+def test_a_program_that_never_instruments(source: str, status: str, said: str, tmp_path: Path) -> None:
+    """Read from its source: the import that a linter deletes or has deleted, and every form that installs the hooks."""
+    app = tmp_path / "app.py"
+    app.write_text(source)
+    for path in (app, tmp_path):
+        first, *_ = program.check(path)
+        assert (first.status, said.format(path=path) in first.text) == (status, True), first
+
+
+def test_a_folder_is_one_program(tmp_path: Path) -> None:
+    """One module instruments for all; a virtual environment in it is somebody else's."""
+    (tmp_path / "main.py").write_text("import otel_ratelimit.auto  # noqa: F401\n")
+    (tmp_path / "calls.py").write_text("import openai, otel_ratelimit\n")
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "env" / "theirs.py").write_text("import otel_ratelimit.auto\n")
+    assert [check.status for check in program.check(tmp_path)] == ["ok"]
+    assert [check.status for check in program.check(tmp_path / "nosuch")] == ["failure"]
+
+
+def test_the_doctor_is_shown_a_program(command: Command, tmp_path: Path) -> None:
+    """First of all findings, and status 1 where it never instruments."""
+    (tmp_path / "app.py").write_text("import openai, otel_ratelimit\n")
+    done = command("doctor", "app.py")
+    assert done.returncode == 1
+    assert done.stdout.startswith("program\n  FAIL app.py:1 imports otel_ratelimit, but nothing in app.py instruments")
 
 
 MARK = "zxq9"

@@ -64,7 +64,7 @@ def test_two_processes_are_one_when_they_wait_at_the_same_time() -> None:
     assert "throttled   2  tokens 2" in said
     assert "its calls waited 8.0 s in all; somebody waited during 4.0 s of 20.0 s" in said
     assert "Twice the limit would have saved up to 2.0 s, five times the limit up to 3.2 s" in said
-    assert "70 of 1,000 tokens left" in status.line(total, 3.0)
+    assert "70 of 1,000 tokens left" in status.line(total, 3.0, 120, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_another_interpreter_without_the_package(command: Command, tmp_path: Pat
 def test_a_file_that_could_not_be_written_is_said_before_the_program_runs(command: Command) -> None:
     """Not after an hour of work."""
     done = command("run", "--file", "no/such/folder/out.json", "--", "echo", "ran")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "there is no folder no/such/folder" in done.stderr
 
 
@@ -330,3 +330,101 @@ def test_where_nobody_tells_who_sent_a_signal(monkeypatch: pytest.MonkeyPatch) -
             assert process.execute(["sh", "-c", code], dict(os.environ), before, lambda: ticks.append(None)) == status
     assert ticks
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+ONE_CALL = """
+import openai
+openai.OpenAI().chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "lent"),
+    [
+        ("", True),
+        ("import otel_ratelimit  # and never instruments", True),
+        ("import otel_ratelimit.auto", False),
+        ("import otel_ratelimit; otel_ratelimit.instrument()", False),
+        ("import openai, otel_ratelimit.auto", False),
+        ("import openai, otel_ratelimit; otel_ratelimit.instrument()", False),
+    ],
+)
+def test_a_program_that_does_not_instrument_itself_is_told(
+    command: Command, tmp_path: Path, before: str, lent: bool
+) -> None:
+    """It waits only because it is run; in every order of the imports, one that instruments by itself hears nothing."""
+    done = command("run", "--local", "--", sys.executable, program(tmp_path, before + ONE_CALL))
+    assert done.returncode == 0, done.stderr
+    assert ("The program does not instrument itself" in done.stderr) == lent, done.stderr
+    assert ("import otel_ratelimit.auto  # noqa: F401" in done.stderr) == lent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--local", "--tokens-per-minute", "-5", "--", "true"], "a number above 0 is needed; got '-5'"),
+        (["run", "--local", "--requests-per-minute", "many", "--", "true"], "a number above 0 is needed; got 'many'"),
+        (["run", "--local", "--latency", "nan", "--", "true"], "seconds from 0 to 3600 are needed; got 'nan'"),
+        (["run", "--local", "--tokens-per-minute", "inf", "--", "true"], "a number above 0 is needed; got 'inf'"),
+        (["run", "--tokens-per-minute", "5", "--", "true"], "--tokens-per-minute is of the local server"),
+        (["run", "--latency", "0", "--", "true"], "--latency is of the local server"),
+        (["run", "--json", "no/such/folder.json", "--", "true"], "--json: there is no folder no/such"),
+        (["run", "--file", ".", "--", "true"], "--file: . is a folder"),
+        (["run", "--"], "nothing to run"),
+        (["rnu", "--", "python", "app.py"], "'rnu' is no command; did you mean run?"),
+        (["app.py", "-x"], "to run a program: otel-ratelimit run -- python app.py -x"),
+        (["sh", "-c", "exit 3"], "to run a program: otel-ratelimit run -- sh -c 'exit 3'"),
+        (["out.json"], "for a page of it: otel-ratelimit report out.json"),
+        (["zzzz"], "there are demo, run, explain, report, doctor"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(command: Command, arguments: list[str], said: str) -> None:
+    """Status 2 and one line that says what would; nothing is run, nothing is a traceback."""
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bare_command_prints_help(command: Command) -> None:
+    """All that there is, as with --help."""
+    done = command()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == command("--help").stdout
+
+
+GIVES_UP = """
+import openai, sys
+client = openai.OpenAI()
+for tokens in (100, 100_000):
+    try:
+        client.chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "hi"}], max_tokens=tokens)
+    except openai.RateLimitError:
+        pass
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_figures_as_json_and_a_status_for_ci(command: Command, tmp_path: Path) -> None:
+    """A call that was given up fails a run that asks for that; the program's own status goes before it."""
+    app = program(tmp_path, GIVES_UP)
+    fails = ("run", "--local", "--fail-on-give-up", "--json", "figures.json", "--", sys.executable, app)
+    done = command(*fails, "0")
+    assert done.returncode == 1
+    assert "exit status 1, because 1 call gave up (--fail-on-give-up)" in done.stderr
+    assert "counted 2 requests: 1 answered, 1 throttled" in done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["exit_status"] == 0
+    assert (figures["calls"], figures["throttles"], figures["give_ups"]) == (2, {"tokens": 1}, {"request_too_large": 1})
+    assert figures["models"]["gpt-4o"]["calls"] == 2
+    assert figures["waited"] == figures["somebody_waited"] == 0
+    assert command(*fails, "5").returncode == 5
+    assert command("run", "--local", "--", sys.executable, app, "0").returncode == 0
+
+
+def test_one_is_no_plural(command: Command, tmp_path: Path) -> None:
+    """Counts in words that agree."""
+    done = command("run", "--local", "--", sys.executable, program(tmp_path, ONE_CALL))
+    assert "otel-ratelimit: 1 call, " in done.stderr
+    assert "counted 1 request: 1 answered" in done.stderr

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from otel_ratelimit._commands.output import Line
-from otel_ratelimit._commands.run import command
+from otel_ratelimit._commands.run import child, command
 from otel_ratelimit._commands.run.figures import MAX_STRETCHES, Figures
 from otel_ratelimit._commands.run.folder import MOST_BYTES, Folder, GoneError
 from otel_ratelimit._commands.run.tap import Tap
@@ -55,19 +55,21 @@ def figures(**fields: Any) -> dict[str, Any]:
 
 def linked(directory: Path, victim: Path) -> None:
     """Every name that a process writes, as a link to somebody's file."""
-    for ending in ("json", "json.new", "jsonl", "python", "missing", "unsent", "unsent.new"):
+    for ending in ("json", "json.new", "jsonl", "python", "missing", "unsent", "unsent.new", "lent", "lent.new"):
         (directory / f"{os.getpid()}.{ending}").symlink_to(victim)
     (directory / "spans").mkdir(mode=0o700)
     (directory / "spans" / f"{os.getpid()}.jsonl").symlink_to(victim)
 
 
-def test_links_in_the_folder_are_not_followed(directory: Path, victim: Path) -> None:
+def test_links_in_the_folder_are_not_followed(directory: Path, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither to write nor to read."""
     linked(directory, victim)
     tap = Tap(Folder(directory))
     tap.counted("call_duration", 0.1, ATTRIBUTES)
     tap._write()
     tap._export_failed()
+    monkeypatch.setenv(child.DIRECTORY, str(directory))
+    child._lend()
     with pytest.raises(OSError, match=r".*"):
         Folder(directory).inside("spans").append(f"{os.getpid()}.jsonl", "overwritten")
     with pytest.raises(OSError, match=r".*"):
@@ -75,6 +77,9 @@ def test_links_in_the_folder_are_not_followed(directory: Path, victim: Path) -> 
     assert victim.read_text() == SECRET
     assert json.loads((directory / f"{os.getpid()}.json").read_text())["gpt-4o"]["calls"] == 1
     assert json.loads((directory / f"{os.getpid()}.unsent").read_text()) == {}
+    assert Folder(directory).read(f"{os.getpid()}.lent") == ""
+    child._owned()
+    assert not os.path.lexists(directory / f"{os.getpid()}.lent")
 
 
 def test_a_folder_that_is_a_link(directory: Path, victim: Path, tmp_path: Path) -> None:
@@ -140,6 +145,7 @@ PARTS: dict[str, list[Any]] = {
     "waiting": ["x", {}],
     "throttles": [[], "x", {"tokens": "x"}, {"tokens": None}, {str(n): 1 for n in range(101)}],
     "waited": [{"throttled": float("nan")}, {"throttled": "x"}],
+    "next_turn": ["x", None, float("nan"), [1]],
     "levels": [{"tokens": [1]}, {"tokens": 7}, {"tokens": [1, float("inf")]}],
     "stretches": [{"a": 1}, {"a": [[1]]}, {"a": [["x", 1]]}, {"a": [[0, 1]] * (MAX_STRETCHES + 1)}],
 }
@@ -257,13 +263,15 @@ def test_the_status_is_not_lost(code: str, tmp_path: Path) -> None:
     """The whole command: it ends, with the program's status, and says nothing that is no text."""
     app = tmp_path / "app.py"
     app.write_text(code)
-    arguments = [sys.executable, "-m", "otel_ratelimit", "run", "--file", "out.json", "--", sys.executable, str(app)]
+    options = ["--file", "out.json", "--json", "figures.json", "--fail-on-give-up"]
+    arguments = [sys.executable, "-m", "otel_ratelimit", "run", *options, "--", sys.executable, str(app)]
     done = subprocess.run(arguments, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stderr
     assert ("traces could not be exported" in done.stderr) is (code is ODD)
     assert ("has removed the folder" in done.stderr) is (code is REMOVES)
+    assert (tmp_path / "figures.json").exists() is (code is ODD)
 
 
 DAEMON = """
@@ -299,16 +307,16 @@ def test_a_program_that_daemonises(tmp_path: Path, victim: Path) -> None:
             )
         )
         watched: list[str] = []
-        child = subprocess.Popen(
+        parent = subprocess.Popen(
             [sys.executable, "-m", "otel_ratelimit", "run", "--", sys.executable, str(app)],
             env={**os.environ, "TMPDIR": str(temporary)},
             stderr=subprocess.DEVNULL,
         )
         try:
-            while child.poll() is None:
+            while parent.poll() is None:
                 watched = os.listdir(temporary) or watched
                 time.sleep(0.01)
-            assert child.returncode == 0
+            assert parent.returncode == 0
             (name,) = watched
             assert not (temporary / name).exists()
             until(lambda: calls.exists() and calls.stat().st_size)
@@ -319,7 +327,7 @@ def test_a_program_that_daemonises(tmp_path: Path, victim: Path) -> None:
         finally:
             stop.touch()
             until(ended.exists)
-            child.wait(20)
+            parent.wait(20)
     assert victim.read_text() == SECRET
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import sys
+from pathlib import Path
 
 from otel_ratelimit._commands.output import Line, show
 from otel_ratelimit._version import __version__
@@ -18,13 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="for programs, and for bug reports; holds no key and no password"
     )
+    parser.add_argument(
+        "program",
+        type=Path,
+        nargs="?",
+        metavar="PROGRAM",
+        help="a Python file, or a folder: its source is read, not run, for whether it instruments",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """0 if nothing is broken (warnings may be there), 1 otherwise."""
     from otel_ratelimit._commands.doctor.checkup import checkup  # noqa: PLC0415 - imports the SDKs
 
-    checks = checkup()
+    checks = checkup(options.program)
     failures = sum(check.status == "failure" for check in checks)
     if options.json:
         document = {

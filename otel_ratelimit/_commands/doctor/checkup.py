@@ -6,21 +6,24 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from otel_ratelimit._commands.doctor import environment, exporter, hooks, store, versions
+from otel_ratelimit._commands.doctor import environment, exporter, hooks, program, store, versions
 from otel_ratelimit._commands.doctor.check import Check, fault
 
 
-def checkup() -> list[Check]:
-    """Every finding."""
+def checkup(path: Path | None = None) -> list[Check]:
+    """Every finding; with ``path``, a program's file or folder, whether that instruments."""
     found: list[Check] = []
-    areas: tuple[tuple[str, Callable[[], Iterable[Check]]], ...] = (
+    areas: list[tuple[str, Callable[[], Iterable[Check]]]] = [
         ("versions", versions.check),
         ("environment", lambda: environment.check(os.environ)),
         ("hooks", hooks.check),
         ("export", lambda: exporter.check(os.environ)),
         ("store", lambda: store.check(os.environ)),
-    )
+    ]
+    if path is not None:
+        areas.insert(0, (program.AREA, lambda: program.check(path)))
     with _quiet():
         for area, check in areas:
             try:

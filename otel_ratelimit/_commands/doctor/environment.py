@@ -12,7 +12,6 @@ from opentelemetry.sdk import environment_variables as sdk_variables
 
 from otel_ratelimit import _settings, _setup
 from otel_ratelimit._commands.doctor.check import Check, as_name, without_secret
-from otel_ratelimit._commands.run.child import DIRECTORY
 from otel_ratelimit._core.policy import ConfigurationError
 
 AREA: Final = "environment"
@@ -41,22 +40,21 @@ def check(environment: Mapping[str, str]) -> Iterator[Check]:
 def _ours(environment: Mapping[str, str]) -> Iterator[Check]:
     anything = False
     for name in sorted(environment):
-        if not name.startswith(_settings.PREFIX) or name == DIRECTORY:
+        if name not in _settings.VARIABLES:
             continue
         anything = True
-        if name not in _settings.VARIABLES:
-            close = difflib.get_close_matches(name, _settings.VARIABLES, 1)
-            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(_settings.VARIABLES)}"
-            yield Check(AREA, "failure", f"{name} is no setting", meant)
-            continue
         value = without_secret(environment[name]) if name.endswith("_STORE") else environment[name]
         try:
             _settings.policy_from_environment({name: environment[name]})
         except ConfigurationError as error:
             said = str(error).partition("; got ")[0]  # the value may be that of another variable, with a password
-            yield Check(AREA, "failure", said, "the default is used meanwhile")
+            used = "observe" if name.endswith("_MODE") else "the default"
+            yield Check(AREA, "failure", said, f"{used} is used meanwhile")
         else:
             yield Check(AREA, "ok", f"{name}={value}")
+    for name, meant in _settings.mistyped(environment):
+        anything = True
+        yield Check(AREA, "failure", f"{name} is no setting", meant)
     if not anything:
         yield Check(AREA, "ok", "no OTEL_RATELIMIT_* is set: the defaults hold")
     if environment.get("OTEL_RATELIMIT_MODE", "").strip().lower() == "off":
@@ -75,7 +73,8 @@ def known_variables() -> set[str]:
 
 def _typing_errors(environment: Mapping[str, str]) -> Iterator[Check]:
     known = known_variables()
-    for name in sorted(environment):
+    ours = {name for name, _ in _settings.mistyped(environment)}
+    for name in sorted(environment.keys() - ours):
         if not name.startswith("OTEL_") or name in known or name.startswith((_settings.PREFIX, *_ELSEWHERE)):
             continue
         close = difflib.get_close_matches(name, known, 1, cutoff=0.9)

@@ -3,9 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
+from typing import Final
 
 HELP = "run a program unchanged, with a live status line and a summary at the end"
+
+TOKENS: Final = 20_000
+REQUESTS: Final = 500
+LATENCY: Final = 0.2
+LONGEST: Final = 3600.0
+"""Seconds. A latency beyond it is a mistake of units."""
+
+
+def amount(text: str) -> float:
+    """A limit on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number above 0.
+    """
+    number = _number(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed; got {text!r}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A latency on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number of seconds from 0 to an hour.
+    """
+    number = _number(text)
+    if not 0 <= number <= LONGEST:
+        raise argparse.ArgumentTypeError(f"seconds from 0 to {LONGEST:.0f} are needed; got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="against a throttling server on this machine instead of the real API: needs no key and costs nothing",
     )
+    for option, what, (default, unit) in (
+        ("--tokens-per-minute", "its token limit", (TOKENS, "N")),
+        ("--requests-per-minute", "its request limit", (REQUESTS, "N")),
+    ):
+        parser.add_argument(option, type=amount, metavar=unit, help=f"{what} (default: {default}); only with --local")
     parser.add_argument(
-        "--tokens-per-minute", type=float, default=20_000, metavar="N", help="its token limit (default: %(default)s)"
+        "--latency",
+        type=seconds,
+        metavar="S",
+        help=f"its answers' latency in seconds (default: {LATENCY}); only with --local",
     )
     parser.add_argument(
-        "--requests-per-minute", type=float, default=500, metavar="N", help="its request limit (default: %(default)s)"
+        "--json", type=Path, metavar="FILE", help="write the figures of the summary here as JSON, for CI"
     )
     parser.add_argument(
-        "--latency", type=float, default=0.2, metavar="S", help="its answers' latency in seconds (default: %(default)s)"
+        "--fail-on-give-up",
+        action="store_true",
+        help="exit status 1 where the program's own is 0, but a call of it was given up",
     )
     parser.add_argument(
         "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run, with its arguments"

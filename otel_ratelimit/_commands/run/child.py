@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any, Final
@@ -10,6 +11,9 @@ from otel_ratelimit._commands.run.folder import Folder
 
 DIRECTORY: Final = "OTEL_RATELIMIT_RUN_DIRECTORY"
 """The variable by which the parent tells its children where they leave their figures. Internal, no setting."""
+
+LENT: Final = ".lent"
+"""The ending of a file that says: the process of this number does not instrument itself."""
 
 UNSENT: Final = ".unsent"
 """How the file's name ends in which a process says what of its telemetry could not be exported."""
@@ -30,11 +34,26 @@ def openai_imported(_module: Any) -> None:
         if importing or instrumentor.is_instrumented_by_opentelemetry:
             return
         instrumentor.instrument()
+        _lend()
         _give_way(type(instrumentor))
     except Exception as error:
         from otel_ratelimit import _guard  # noqa: PLC0415
 
         _guard.report("run", error)
+
+
+def _lend() -> None:
+    """Note that this program waits only because it is run by us, until it instruments itself."""
+    import wrapt  # noqa: PLC0415
+
+    with contextlib.suppress(OSError):
+        Folder(os.environ[DIRECTORY]).write(f"{os.getpid()}{LENT}", "")
+    wrapt.register_post_import_hook(_owned, "otel_ratelimit.auto")
+
+
+def _owned(_module: Any = None) -> None:
+    with contextlib.suppress(OSError, KeyError):  # the program may have cleared its environment
+        Folder(os.environ[DIRECTORY]).remove(f"{os.getpid()}{LENT}")
 
 
 def _listen() -> Any:
@@ -54,6 +73,7 @@ def _give_way(instrumentor: Any) -> None:
 
     def instrument(self: Any, **kwargs: Any) -> Any:
         instrumentor.instrument = original
+        _owned()
         self.uninstrument()
         return original(self, **kwargs)
 

@@ -15,37 +15,51 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_ratelimit._commands.exports import SIGNALS, lines_of
-from otel_ratelimit._commands.output import Line, complain, show
-from otel_ratelimit._commands.run import child, process, summary
+from otel_ratelimit._commands.output import Line, complain, counted, show
+from otel_ratelimit._commands.run import LATENCY, REQUESTS, TOKENS, child, process, summary
 from otel_ratelimit._commands.run.figures import Figures, plain
 from otel_ratelimit._commands.run.folder import Folder, GoneError
 from otel_ratelimit._commands.run.status import StatusLine
 
 BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
 
+_LENT: Final = (
+    Line(
+        "  The program does not instrument itself: without `otel-ratelimit run` none of its calls would wait.", hang=4
+    ),
+    Line("  To keep it: import otel_ratelimit.auto  # noqa: F401", hang=4),
+)
+
 
 def run_program(options: argparse.Namespace) -> int:
     """Run it and tell what happened."""
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
-    if not program:
-        complain("otel-ratelimit run: nothing to run: otel-ratelimit run -- python app.py")
-        return 2
-    problem = _problem(options)
+    wrong = "nothing to run: otel-ratelimit run -- python app.py" if not program else _wrong(options)
+    problem = wrong or _lacking(options)
     if problem:
         complain(f"otel-ratelimit run: {problem}")
-        return 1
+        return 2 if wrong else 1
     directory = tempfile.mkdtemp(prefix="otel-ratelimit-run-")
     folder = Folder(directory)
     try:
         if options.file:
             folder.inside("spans").make()
+        began = time.monotonic()
         status = _run(options, program, directory, folder)
         if options.file:
-            try:
+            with _complaining(options.file):
                 _write_traces(folder.inside("spans"), options.file)
-            except (OSError, RecursionError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or type(error).__name__
-                complain(f"otel-ratelimit run: cannot write {options.file}: {reason}")
+        if options.json:
+            with _complaining(options.json):
+                reports = len(folder.names(".json"))
+                document = summary.as_json(_read(folder), time.monotonic() - began, reports, status)
+                options.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+        gave_up = _gave_up(folder) if options.fail_on_give_up else 0
+        if status == 0 and gave_up:
+            complain(
+                f"otel-ratelimit run: exit status 1, because {counted(gave_up, 'call')} gave up (--fail-on-give-up)"
+            )
+            status = 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return process.end_as(status)
@@ -62,6 +76,7 @@ def _run(options: argparse.Namespace, program: list[str], directory: str, folder
     began = time.monotonic()
     with process.held_back() as before, _server(options) as server:
         environment = _environment(options, directory, server)
+        tick()  # so that the program never sees a row that it is about to lose
         try:
             status = process.execute(program, environment, before, tick)
         except OSError as error:
@@ -81,15 +96,41 @@ def _run(options: argparse.Namespace, program: list[str], directory: str, folder
 
 def _served(counts: Any) -> str:
     return (
-        f"  the local server counted {counts.requests} requests: {counts.succeeded} answered,"
+        f"  the local server counted {counted(counts.requests, 'request')}: {counts.succeeded} answered,"
         f" {counts.throttled} throttled"
     )
 
 
-def _problem(options: argparse.Namespace) -> str | None:
-    """Why it cannot even begin, so that no hour of work is lost at its end."""
-    if options.file and not options.file.absolute().parent.is_dir():
-        return f"--file: there is no folder {options.file.parent}"
+@contextlib.contextmanager
+def _complaining(target: Path) -> Iterator[None]:
+    """A file that cannot be written in the end costs that file, and a line."""
+    try:
+        yield
+    except (OSError, RecursionError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        complain(f"otel-ratelimit run: cannot write {target}: {reason}")
+
+
+def _wrong(options: argparse.Namespace) -> str | None:
+    """What makes no sense in the options, so that no hour of work is lost at its end."""
+    for option in ("file", "json"):
+        target = getattr(options, option)
+        if target and not target.absolute().parent.is_dir():
+            return f"--{option}: there is no folder {target.parent}"
+        if target and target.is_dir():
+            return f"--{option}: {target} is a folder; name a file in it"
+    of_the_server = ("tokens_per_minute", "requests_per_minute", "latency")
+    given = [name for name in of_the_server if getattr(options, name) is not None]
+    if given and not options.local:
+        option = given[0].replace("_", "-")
+        return (
+            f"--{option} is of the local server, and the real API has limits of its own: add --local, or leave it out"
+        )
+    return None
+
+
+def _lacking(options: argparse.Namespace) -> str | None:
+    """The extra that would have to be installed."""
     try:
         if options.local:
             import otel_ratelimit.testing  # noqa: PLC0415
@@ -110,8 +151,11 @@ def _server(options: argparse.Namespace) -> Iterator[Any]:
         return
     from otel_ratelimit.testing import Limit, ThrottlingServer  # noqa: PLC0415 - needs the extra testing
 
-    limits = [Limit("tokens", options.tokens_per_minute), Limit("requests", options.requests_per_minute)]
-    with ThrottlingServer(limits, latency=options.latency) as server:
+    limits = [
+        Limit("tokens", options.tokens_per_minute or TOKENS),
+        Limit("requests", options.requests_per_minute or REQUESTS),
+    ]
+    with ThrottlingServer(limits, latency=LATENCY if options.latency is None else options.latency) as server:
         yield server
 
 
@@ -140,13 +184,21 @@ def _read(folder: Folder) -> Figures:
     return figures
 
 
+def _gave_up(folder: Folder) -> int:
+    """Calls, as far as is known: the last words say where the folder is gone."""
+    with contextlib.suppress(OSError):
+        return _read(folder).total("give_ups").total()
+    return 0
+
+
 def _last_words(folder: Folder, seconds: float) -> list[Line]:
     try:
         reports = len(folder.names(".json"))
     except GoneError:
         return [Line("otel-ratelimit: no figures: the program has removed the folder for them.", "warning")]
     if reports:
-        return summary.of(_read(folder), seconds, reports)
+        told = summary.of(_read(folder), seconds, reports)
+        return [*told, *_LENT] if folder.names(child.LENT) else told
     lacking = set()
     for name in folder.names(".missing"):
         with contextlib.suppress(OSError, ValueError):

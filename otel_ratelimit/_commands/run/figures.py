@@ -42,6 +42,7 @@ class ModelFigures:
         waiting: calls that wait now.
         stretches: when at least one call waited, by reason; sorted, apart from each other.
         levels: limit and what is left of it, by kind.
+        next_turn: when the next of the calls that wait goes on, as far as is known; seconds since the epoch, 0 for none.
     """
 
     calls: int = 0
@@ -53,6 +54,7 @@ class ModelFigures:
     waiting: int = 0
     stretches: dict[str, list[Stretch]] = field(default_factory=dict)
     levels: dict[str, list[float]] = field(default_factory=dict)
+    next_turn: float = 0.0
 
 
 class Figures:
@@ -107,6 +109,8 @@ class Figures:
             model = self.of(name)
             model.calls += other["calls"]
             model.waiting += other["waiting"]
+            turns = [turn for turn in (model.next_turn, other["next_turn"]) if turn]
+            model.next_turn = min(turns, default=0.0)
             for counter in ("throttles", "retries", "give_ups", "waits"):
                 getattr(model, counter).update(other[counter])
             for reason, seconds in other["waited"].items():
@@ -132,6 +136,11 @@ class Figures:
         return sum(model.calls for model in self.models.values())
 
     @property
+    def next_turn(self) -> float:
+        """Of all models."""
+        return min((model.next_turn for model in self.models.values() if model.next_turn), default=0.0)
+
+    @property
     def waiting(self) -> int:
         """Of all models."""
         return sum(max(0, model.waiting) for model in self.models.values())
@@ -154,6 +163,7 @@ def judged(document: object) -> dict[str, Any]:
             **{part: int(_number(model.get(part))) for part in ("calls", "waiting")},
             **{part: {word: int(count) for word, count in _numbers(model.get(part), 1)} for part in counters},
             "waited": dict(_numbers(model.get("waited"), 1)),
+            "next_turn": _number(model.get("next_turn", 0.0)),
             "levels": dict(_numbers(model.get("levels"), 2)),
             "stretches": {
                 plain(word): [list(_row(row, 2)) for row in _rows(rows)]

@@ -115,6 +115,16 @@ class Folder:
         with self._opened() as handle, self._file(handle, name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
             _write(file, text)
 
+    def remove(self, name: str) -> None:
+        """Take a file away.
+
+        Raises:
+            GoneError: see there.
+            OSError: it is not there.
+        """
+        with self._opened() as handle:
+            os.unlink(self._at(handle, name), **_relative("dir_fd", handle))
+
     def _at(self, handle: int | None, name: str, *, outer: bool = False) -> str:
         return name if handle is not None else os.path.join(self._path, "" if outer else self._inside, name)
 

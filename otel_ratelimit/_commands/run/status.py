@@ -1,23 +1,23 @@
-"""The status line: the last row of the terminal, below a scroll region that the program's own output stays in.
+"""The status line: what is throttled, who waits and until when, how much is left.
 
-Written to standard error, only where that is a terminal and we are in its foreground. Each update is one write, and leaves
-the cursor where it was.
+Written to standard error, only where that is a terminal and we are in its foreground.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from typing import Final
 
+from otel_ratelimit._commands.output import counted
 from otel_ratelimit._commands.run.figures import Figures
 from otel_ratelimit._commands.run.process import in_foreground
+from otel_ratelimit._commands.run.terminal import SMALLEST, LastRow
 
-_SAVE: Final = "\x1b7"
-_RESTORE: Final = "\x1b8"
-_SMALLEST: Final = 5
-"""Rows. In a smaller terminal there is no room to spare."""
+NAME: Final = "otel-ratelimit"
+WITH_NAME: Final = 60
+"""Columns. Narrower ones are left to the figures."""
+
+SEPARATOR: Final = " | "
 
 
 class StatusLine:
@@ -25,47 +25,63 @@ class StatusLine:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._rows = 0
+        self._row = LastRow()
 
     def show(self, figures: Figures) -> None:
         """Draw it, or draw it anew."""
         if not in_foreground():
             return
-        columns, rows = os.get_terminal_size(sys.stderr.fileno())
-        if rows < _SMALLEST:
-            return
-        out = ""
-        if rows != self._rows:
-            # A line feed first: the cursor may be in the row that is taken away.
-            out += f"\n{_SAVE}\x1b[1;{rows - 1}r{_RESTORE}\x1b[1A"
-            self._rows = rows
-        text = line(figures, time.monotonic() - self._began)[: columns - 1]
-        out += f"{_SAVE}\x1b[{rows};1H\x1b[2K\x1b[7m{text}\x1b[0m{_RESTORE}"
-        sys.stderr.write(out)
-        sys.stderr.flush()
+        columns, rows = self._row.size()
+        if rows >= SMALLEST:
+            self._row.draw(line(figures, time.monotonic() - self._began, columns - 1, time.time()), rows)
 
     def close(self) -> None:
         """Give the row back."""
-        if self._rows and in_foreground():
-            sys.stderr.write(f"{_SAVE}\x1b[r\x1b[{self._rows};1H\x1b[2K{_RESTORE}")
-            sys.stderr.flush()
-        self._rows = 0
+        self._row.close()
 
 
-def line(figures: Figures, seconds: float) -> str:
-    """What is throttled, who waits, how much is left."""
-    parts = [
-        f"{seconds:.0f} s",
-        f"{figures.calls} calls",
-        f"{figures.total('throttles').total()} throttled",
-        f"{figures.waiting} waiting",
-    ]
+def line(figures: Figures, seconds: float, width: int, now: float) -> str:
+    """As much as fits; where there is little room who waits is shown rather than what was throttled, and so on.
+
+    Args:
+        figures: of all processes.
+        seconds: since the program began.
+        width: columns.
+        now: seconds since the epoch, for the next turn.
+    """
+    waiting = f"{figures.waiting} waiting"
+    if figures.waiting and figures.next_turn > now:
+        waiting += f", next turn in {figures.next_turn - now:.1f} s"
     gave_up = figures.total("give_ups").total()
-    if gave_up:
-        parts.append(f"{gave_up} gave up")
-    parts += [
-        f"{name}: {remaining:,.0f} of {limit:,.0f} {kind} left"
+    # In the order in which they are shown; the number is how dispensable each is where there is no room.
+    parts = [
+        (4, f"{seconds:.0f} s"),
+        (3, counted(figures.calls, "call")),
+        (1, f"{figures.total('throttles').total()} throttled"),
+        (0, waiting),
+        *([(2, f"{gave_up} gave up")] if gave_up else []),
+        *(
+            (5, f"{name}: {remaining:,.0f} of {limit:,.0f} {kind} left")
+            for name, kind, limit, remaining in _levels(figures)
+        ),
+    ]
+    title = f" {NAME}  " if width >= WITH_NAME else " "
+    room = width - len(title) - 1
+    shown: set[int] = set()
+    for index, (_, text) in sorted(enumerate(parts), key=lambda part: part[1][0]):
+        taken = len(text) + (len(SEPARATOR) if shown else 0)
+        if taken > room and shown:
+            break
+        shown.add(index)
+        room -= taken
+    return (title + SEPARATOR.join(text for index, (_, text) in enumerate(parts) if index in shown) + " ")[:width]
+
+
+def _levels(figures: Figures) -> list[tuple[str, str, float, float]]:
+    """What is left of each limit, the least first: that is the one that is waited for."""
+    found = [
+        (name, kind, limit, remaining)
         for name, model in figures.models.items()
         for kind, (limit, remaining) in model.levels.items()
     ]
-    return " otel-ratelimit  " + " | ".join(parts) + " "
+    return sorted(found, key=lambda level: level[3] / level[2] if level[2] else 0.0)

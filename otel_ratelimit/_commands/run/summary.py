@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-from otel_ratelimit._commands.output import Line, table
+from otel_ratelimit._commands.output import Line, counted, table
 from otel_ratelimit._commands.run.figures import Figures, ModelFigures, length, union
+from otel_ratelimit._version import __version__
 
 _GAVE_UP: Final = {
     "budget_exceeded": "the delay asked for did not fit the call's budget",
@@ -17,6 +19,7 @@ _GAVE_UP: Final = {
     "retries_exhausted": "max_retries used up",
     "body_not_replayable": "a body that can be read only once",
     "queue_budget_exceeded": "the turn would have come after the call's budget",
+    "content_delivered": "a part of the stream had been delivered",
 }
 
 
@@ -24,7 +27,7 @@ def of(figures: Figures, seconds: float, processes: int) -> list[Line]:
     """Lines for standard error. ``seconds`` is how long the program ran."""
     throttles = figures.total("throttles")
     where = f" in {processes} processes" if processes > 1 else ""
-    head = f"otel-ratelimit: {figures.calls} call{'' if figures.calls == 1 else 's'}{where}, {seconds:.1f} s"
+    head = f"otel-ratelimit: {counted(figures.calls, 'call')}{where}, {seconds:.1f} s"
     if not (throttles or figures.total("waits") or figures.total("give_ups")):
         return [Line(f"{head}; nothing was throttled, nobody waited.", "good")]
     gave_up = figures.total("give_ups")
@@ -39,6 +42,40 @@ def of(figures: Figures, seconds: float, processes: int) -> list[Line]:
         if model.waited:
             lines += _lost(name, model, seconds)
     return lines
+
+
+def as_json(figures: Figures, seconds: float, processes: int, status: int) -> dict[str, Any]:
+    """The same for programs. Seconds everywhere; ``status`` is the program's own exit status, negative for a signal.
+
+    ``somebody_waited`` is how long at least one call waited; ``waited`` is the sum over all calls.
+    """
+    return {
+        "otel_ratelimit": __version__,
+        "exit_status": status,
+        "seconds": round(seconds, 3),
+        "processes": processes,
+        **_totals([figures.models[name] for name in figures.models]),
+        "models": {name: _totals([model]) for name, model in figures.models.items()},
+    }
+
+
+def _totals(models: Sequence[ModelFigures]) -> dict[str, Any]:
+    def total(counter: str) -> dict[str, int]:
+        sums: Counter[str] = Counter()
+        for model in models:
+            sums.update(getattr(model, counter))
+        return dict(+sums)
+
+    stretches = [stretch for model in models for of_reason in model.stretches.values() for stretch in of_reason]
+    return {
+        "calls": sum(model.calls for model in models),
+        "throttles": total("throttles"),
+        "retries": total("retries"),
+        "give_ups": total("give_ups"),
+        "waits": total("waits"),
+        "waited": round(sum(sum(model.waited.values()) for model in models), 3),
+        "somebody_waited": round(length(union(stretches)), 3),
+    }
 
 
 def _lost(name: str, model: ModelFigures, seconds: float) -> list[Line]:

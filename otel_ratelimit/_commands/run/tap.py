@@ -57,6 +57,21 @@ class Tap:
             setattr(instruments, name, _Tee(getattr(instruments, name), name, self))
         if self._spans is not None:
             self._spans.listen(instruments)
+        instruments.turns = self.turn
+
+    @_guard.contained("run", lambda _self, _call, _model, _seconds: None)
+    def turn(self, call: object, model: str | None, seconds: float | None) -> None:
+        """A call goes on in so many seconds; None where it has gone on, or where that is not known."""
+        if self._gone:
+            return
+        with self._lock:
+            turns = self._turns.setdefault(model, {})
+            turns.pop(id(call), None)
+            now = time.time()
+            if seconds is not None:
+                turns[id(call)] = now + seconds
+            self._figures.of(model).next_turn = min((turn for turn in turns.values() if turn > now), default=0.0)
+            self._news = True
 
     @_guard.contained("run", lambda _self, _name, _amount, _attributes: None)
     def counted(self, name: str, amount: float, attributes: Mapping[str, Any]) -> None:
@@ -75,6 +90,7 @@ class Tap:
         self._writing = threading.Lock()  # the thread and the end of the process write the same file
         self._telling = threading.RLock()  # exporters of two signals, in two threads, fail at the same time
         self._figures = Figures()
+        self._turns: dict[str | None, dict[int, float]] = {}  # of each model: call -> seconds since the epoch
         self._news = False
         self._thread = None
         if self._spans is not None:
