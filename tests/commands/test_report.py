@@ -82,6 +82,8 @@ def test_the_figures_are_the_servers(traces: tuple[dict[str, Any], int], tmp_pat
     assert sum(parts) == pytest.approx(in_all, abs=0.25)  # each is shown to a tenth
     assert parts[0] > 0
     assert "<td>quota</td><td class=number>1</td>" in text
+    assert "<td>throttled</td>" in text
+    assert "<h2>By model</h2>" not in text  # there is one
     assert text.count('<rect class="throttle"') == throttled + 1  # the legend's
     assert text.count('<rect class="retry"') == throttled - 1 + 1  # all but the hopeless one; the legend's
 
@@ -121,8 +123,6 @@ def test_lines_as_the_collectors_file_exporter_writes_them(
         ("Dear diary", 2, "line 1 is no JSON"),
         ("[1, 2]", 2, "neither resourceSpans nor resourceMetrics"),
         ('{"data": []}', 2, "neither resourceSpans nor resourceMetrics"),
-        ('{"resourceSpans": []}', 1, "has 0 spans, none of them of otel_ratelimit"),
-        ('{"resourceSpans": [{"scopeSpans": [{"scope": {"name": "x"}, "spans": [{}, {}]}]}]}', 1, "has 2 spans, none"),
         (
             '{"resourceSpans": [{"scopeSpans": [{"scope": {"name": "otel_ratelimit"}, "spans": [{}]}]}]}',
             2,
@@ -139,6 +139,94 @@ def test_what_is_wrong_with_a_file_is_said(text: str, status: int, said: str, tm
     assert got == status
     assert said in err
     assert not (tmp_path / "file.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"resourceSpans": []}', "makes no span of otel_ratelimit"),
+        (
+            '{"resourceSpans": [{"scopeSpans": [{"scope": {"name": "x"}, "spans": [{}, {}]}]}]}',
+            "The file has 2 spans of other instrumentations.",
+        ),
+    ],
+)
+def test_a_page_that_nothing_was_throttled(text: str, said: str, tmp_path: Path, here: Here) -> None:
+    """Good news is a page and status 0, so that a job in CI does not fail by it."""
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    status, _, err = here("report", file)
+    assert (status, err) == (0, f"nothing was throttled: {tmp_path / 'file.html'}\n")
+    shown = (tmp_path / "file.html").read_text()
+    assert "<h1>Nothing was throttled in file.json</h1>" in shown
+    assert said in shown
+    assert "<svg" not in shown
+
+
+def test_a_program_is_no_file_of_traces(tmp_path: Path, here: Here) -> None:
+    """What it expected, and the two commands that lead there."""
+    file = tmp_path / "app.py"
+    file.write_text("print(1)\n")
+    status, _, err = here("report", file)
+    assert status == 2
+    assert f"otel-ratelimit run --file traces.json -- python {file}" in err
+    assert "otel-ratelimit report traces.json" in err
+
+
+def many(number: int, models: tuple[str, ...] = ("m",)) -> list[otlp.Call]:
+    calls = []
+    for one in range(number):
+        model = models[one % len(models)]
+        attributes = {"otel_ratelimit.outcome": "recovered"}
+        call = otlp.Call(f"rate_limited chat {model}", model, one * 0.1, one * 0.1 + 2, attributes, "0" * 32)
+        call.parts.append(otlp.Part("wait", call.start, call.start + one % 100 / 50, {}))
+        call.parts.append(otlp.Part("retry", call.end - 0.1, call.end, {"otel_ratelimit.retry.reason": "timeout"}))
+        calls.append(call)
+    return calls
+
+
+def test_several_models_have_colours_and_a_table() -> None:
+    """A legend in each picture, a row for each model, and resends by cause; eight models have eight different marks."""
+    models = tuple(f"model-{number}" for number in range(8))
+    calls = many(80, models)
+    levels = {(model, "tokens"): [(1.0, 5.0), (2.0, 7.0)] for model in models}
+    text = page.render(otlp.Recording(160, calls, levels), "x.json")
+    table = text[text.index("<h2>By model</h2>") : text.index("<h2>Timeline</h2>")]
+    assert table.count("<tr>") == 1 + 8
+    tokens = text[text.index("<h2>Tokens left</h2>") : text.index("<h2>Waits</h2>")]
+    marks = re.findall(r'<circle class="(line\d(?: dashed)?)" cx="5"', tokens)
+    assert len(marks) == len(set(marks)) == 8
+    for model, mark in zip(models, marks, strict=True):
+        assert f'<g class="{mark}"><title>tokens left, {model}</title>' in tokens
+    assert "<td>no answer in time</td><td class=number>80</td>" in text
+
+
+def test_fifty_rows_first_and_the_rest_on_demand() -> None:
+    """Timeline and table; nothing is lost."""
+    text = page.render(otlp.Recording(120, many(120)), "x.json")
+    first, rest = text.split("<details><summary>All 120 calls</summary>")
+    assert first.count('<g class="call">') == 50
+    assert rest.count('<g class="call">') == 120
+    assert "<summary>The other 70</summary>" in rest
+    assert "The 50 of 120 calls that waited longest." in first
+    few = page.render(otlp.Recording(50, many(50)), "x.json")
+    assert few.count('<g class="call">') == 50
+    assert "The other" not in few
+
+
+def test_the_axis_is_on_top_and_in_the_right_unit() -> None:
+    """Above the first row, so that it is on the screen with it; hours are no thousands of seconds."""
+    call = otlp.Call("rate_limited chat m", "m", 0.0, 13_560.0, {"otel_ratelimit.outcome": "recovered"}, "0" * 32)
+    call.parts.append(otlp.Part("wait", 0.0, 13_560.0, {}))
+    text = page.render(otlp.Recording(1, [call]), "x.json")
+    picture = charts.timeline([call], ["m"], 0.0, 13_560.0)
+    labels = [float(y) for y in re.findall(r'<text class="label[^"]*" x="[^"]*" y="([^"]*)"', picture)]
+    rows = [float(y) for y in re.findall(r'<rect class="wait"[^>]* y="([^"]*)"', picture)]
+    assert max(labels) < min(rows)
+    assert re.findall(r">([^<>]+)</text>", picture)[:3] == ["0 min", "30 min", "60 min"]
+    assert "<dd>3 h 46 min</dd>" in text
+    assert charts._tick(7200, 7200) == "2 h"
+    assert charts._tick(0.2, 0.2) == "0.2 s"
 
 
 def test_files_that_cannot_be_read_or_written(traces: tuple[dict[str, Any], int], tmp_path: Path, here: Here) -> None:
@@ -170,21 +258,10 @@ def test_names_from_the_file_cannot_become_markup() -> None:
 
 def test_a_file_of_many_calls_stays_a_page() -> None:
     """The timeline shows those that waited longest, and says so."""
-    calls = []
-    for number in range(5_000):
-        call = otlp.Call(
-            "rate_limited chat m",
-            "m",
-            number * 0.1,
-            number * 0.1 + 2,
-            {"otel_ratelimit.outcome": "recovered"},
-            "0" * 32,
-        )
-        call.parts.append(otlp.Part("wait", call.start, call.start + number % 100 / 50, {}))
-        calls.append(call)
-    text = page.render(otlp.Recording(10_000, calls), "big.json")
+    text = page.render(otlp.Recording(10_000, many(5_000)), "big.json")
     assert len(text) < 1_000_000
-    assert f"The {charts.MOST_ROWS} of 5000 calls that waited longest." in text
+    assert "The 50 of 5,000 calls that waited longest." in text
+    assert f"<summary>The {page.MOST} that waited longest</summary>" in text
 
 
 def test_buckets_are_those_of_the_metric() -> None:
@@ -213,6 +290,13 @@ addEventListener("load", () => {
   })();
   document.documentElement.dataset.measured = JSON.stringify({
     background: getComputedStyle(document.body).backgroundColor,
+    text: Math.min(...[...document.querySelectorAll("text")].filter((e) => e.getBoundingClientRect().width > 0)
+      .map((e) => e.getBoundingClientRect().height)),
+    overlaps: [...document.querySelectorAll("section > svg")].map((svg) => {
+      const boxes = [...svg.querySelectorAll("text")].map((e) => e.getBoundingClientRect()).filter((b) => b.width > 0);
+      return boxes.filter((a, i) => boxes.some((b, j) => i < j && a.left < b.right && b.left < a.right && a.top < b.bottom
+        && b.top < a.bottom)).length;
+    }).reduce((a, b) => a + b, 0),
     overflow: document.documentElement.scrollWidth - innerWidth,
     requests: performance.getEntriesByType("resource").length,
     bars: bars.length,
@@ -274,6 +358,8 @@ def test_in_a_real_browser(
     assert found["bars"] == sum(len(call.parts) for call in recording.calls)
     assert (found["invisible"], found["outside"], found["requests"]) == (0, 0, 0)
     assert found["overflow"] <= 0
+    assert found["text"] >= 10  # pixels: the height of a line of the smallest text in a picture
+    assert found["overlaps"] == 0
     assert found["contrast"] >= 4.5
     assert [label.split(":")[0] for label in found["pictures"]] == [
         "Timeline of the calls",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from otel_ratelimit._commands.output import complain
+from otel_ratelimit._commands.output import complain, counted
 
 HELP = "make an HTML page of a file of traces (OTLP JSON)"
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 if the page was written, 1 if the file has nothing of otel_ratelimit, 2 if it cannot be read."""
+    """0 if the page was written, also where it says that nothing was throttled; 2 if the file cannot be read."""
     from otel_ratelimit._commands.report import otlp, page  # noqa: PLC0415 - only this command needs it
 
     output: Path = options.output or options.file.with_suffix(".html")
@@ -37,14 +38,8 @@ def run(options: argparse.Namespace) -> int:
         complain(f"otel-ratelimit report: cannot read {error.filename}: {error.strerror}")
         return 2
     except otlp.NotOTLPError as error:
-        complain(f"otel-ratelimit report: {options.file} is no OTLP JSON: {error}")
+        complain(f"otel-ratelimit report: {options.file} is no OTLP JSON: {error}{_expected(options.file)}")
         return 2
-    if not recording.calls:
-        complain(
-            f"otel-ratelimit report: {options.file} has {recording.spans} spans, none of them of otel_ratelimit: a call that"
-            " was neither throttled nor kept waiting makes none"
-        )
-        return 1
     try:
         output.write_text(
             page.render(recording, options.file.name), "utf-8", "replace"
@@ -52,5 +47,23 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         complain(f"otel-ratelimit report: cannot write {error.filename}: {error.strerror}")
         return 2
-    complain(f"{len(recording.calls)} calls, {sum(call.throttles for call in recording.calls)} throttles: {output}")
+    throttles = sum(call.throttles for call in recording.calls)
+    said = (
+        f"{counted(len(recording.calls), 'call')}, {counted(throttles, 'throttle')}"
+        if recording.calls
+        else "nothing was throttled"
+    )
+    complain(f"{said}: {output}")
     return 0
+
+
+def _expected(file: Path) -> str:
+    """What leads to a page, where the file is of another kind altogether: the program itself, most often."""
+    if file.suffix in (".json", ".jsonl"):
+        return ""
+    program = str(file) if file.suffix == ".py" else "app.py"
+    return (
+        "\n  A page is made of traces that were written before, in two steps:\n"
+        f"  otel-ratelimit run --file traces.json -- python {shlex.quote(program)}\n"
+        "  otel-ratelimit report traces.json"
+    )

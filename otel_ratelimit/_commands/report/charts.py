@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final, TypeVar
 
+from otel_ratelimit._commands.output import counted
 from otel_ratelimit._commands.report.otlp import Call, Part
+from otel_ratelimit._core.words import duration
 from otel_ratelimit._telemetry import names
 
 Drawn = TypeVar("Drawn")
@@ -21,18 +23,24 @@ Drawn = TypeVar("Drawn")
 WIDTH: Final = 1000
 """Units of the pictures' own coordinates; the browser scales them to the page."""
 
-LEFT: Final = 60
-RIGHT: Final = 20
+LEFT: Final = 70
+RIGHT: Final = 30
+HEAD: Final = 34
+"""Of the axis above the rows; its text is twice as large on a narrow page, where all of the picture is half as large."""
+
 ROW: Final = 12
 BAR: Final = 8
-MOST_ROWS: Final = 400
-"""Calls in the timeline. Beyond it those that waited longest are shown."""
+COLOURS: Final = 6
+"""Of models; further ones have them again, dashed."""
 
 MOST_BARS: Final = 500
 """Throttles, waits and resends that are drawn of one call: half a row's width. Beyond it the longest are."""
 
 SHORTEST: Final = 0.005
 """Seconds. Shorter gaps are the time between two lines of code."""
+
+MOST_LABELS: Final = 5
+"""Buckets that have their labels side by side on a narrow page."""
 
 WAITED_FOR: Final = {
     names.WAIT_HINT: "asked for by the server",
@@ -45,45 +53,63 @@ WAITED_FOR: Final = {
 BOUNDS: Final = (0.0, *names.DURATION_BOUNDS, float("inf"))
 
 
-def timeline(calls: Sequence[Call]) -> str:
-    """A row for each call: a thin bar for all of it, thicker ones for its attempts, throttles and waits."""
-    shown = sorted(sorted(calls, key=lambda call: -call.waited)[:MOST_ROWS], key=lambda call: (call.start, call.end))
-    begin, end = min(call.start for call in shown), max(call.end for call in shown)
+def timeline(calls: Sequence[Call], models: Sequence[str], begin: float, end: float) -> str:
+    """A row for each call: a thin bar for all of it, thicker ones for its attempts, throttles and waits. The axis is on top.
+
+    Args:
+        calls: in the order of the rows.
+        models: where there are several, a mark at the row's beginning has the model's colour.
+        begin: the left end, seconds since the epoch.
+        end: the right end.
+    """
     scale = Scale(begin, end)
-    height = ROW * len(shown) + 30
-    parts = [_axis(end - begin, height - 24)]
-    for row, call in enumerate(shown):
-        y = 4 + row * ROW
+    height = ROW * len(calls) + HEAD + 4
+    parts = [_axis(end - begin, HEAD - 10, top=HEAD, bottom=height)]
+    for row, call in enumerate(calls):
+        y = HEAD + 4 + row * ROW
         parts.append(
             f'<g class="call"><title>{escape(_told(call, begin))}</title>'
             f'<rect class="whole" x="{scale.x(call.start)}" y="{y + BAR // 2 - 1}" height="2"'
             f' width="{scale.width(call.start, call.end)}"/>'
         )
+        if len(models) > 1 and call.model in models:
+            at = f'cx="{LEFT - 12}" cy="{y + BAR // 2}" r="{BAR // 2}"'
+            parts.append(f'<circle class="{colour(models, call.model)}" {at}/>')
         gaps = _longest(_gaps(call), lambda gap: gap[1] - gap[0])
         parts += [_bar("attempt", start, stop, "first attempt", y=y, scale=scale) for start, stop in gaps]
         drawn = _longest(call.parts, lambda part: part.end - part.start)
         parts += [_bar(part.kind, part.start, part.end, _remark(part), y=y, scale=scale) for part in drawn]
         parts.append("</g>")
     return _svg(
-        "Timeline of the calls", f"{len(shown)} calls, one row each, over {end - begin:.1f} seconds", height, parts
+        "Timeline of the calls",
+        f"{counted(len(calls), 'call')}, one row each, over {duration(end - begin)}",
+        height,
+        parts,
     )
 
 
-def remaining(levels: Mapping[tuple[str, str], Sequence[tuple[float, float]]], begin: float, end: float) -> str:
-    """What was left of one or more limits over time; a line each."""
+def colour(models: Sequence[str], model: str) -> str:
+    """The classes of a model's colour."""
+    number = models.index(model)
+    return f"line{number % COLOURS}" + (" dashed" if number >= COLOURS else "")
+
+
+def remaining(
+    levels: Mapping[tuple[str, str], Sequence[tuple[float, float]]], models: Sequence[str], begin: float, end: float
+) -> str:
+    """What was left of one or more limits over time; a line each, in its model's colour."""
     top = max(value for points in levels.values() for _, value in points) or 1.0
-    height, floor, scale = 220, 190, Scale(begin, end)
-    parts = [_axis(end - begin, floor)]
+    height, floor, head, scale = 250, 240, HEAD + 20, Scale(begin, end)
+    parts = [_axis(end - begin, HEAD - 10, top=HEAD, bottom=floor)]
     for value in (0.0, top / 2, top):
-        y = floor - value / top * (floor - 12)
+        y = floor - value / top * (floor - head)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="label" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-    for number, ((model, kind), points) in enumerate(levels.items()):
-        at = [(scale.x(time), floor - value / top * (floor - 12)) for time, value in _thinned(points, begin, end)]
+    for (model, kind), points in levels.items():
+        at = [(scale.x(time), floor - value / top * (floor - head)) for time, value in _thinned(points, begin, end)]
         path = " ".join(f"{x},{y:.1f}" for x, y in at)
-        parts.append(
-            f'<g class="line{number % 3}"><title>{escape(f"{kind} left, {model}")}</title><polyline points="{path}"/>'
-        )
+        name = colour(models, model) if model in models else "line0"
+        parts.append(f'<g class="{name}"><title>{escape(f"{kind} left, {model}")}</title><polyline points="{path}"/>')
         if len(at) <= 200:
             parts += [f'<circle cx="{x}" cy="{y:.1f}" r="2.5"/>' for x, y in at]
         parts.append("</g>")
@@ -109,10 +135,11 @@ def histogram(counts: Sequence[tuple[str, int]]) -> str:
         size = count / most * (floor - 24)
         x = LEFT + index * step
         parts.append(
-            f"<g><title>{escape(label)}: {count} waits</title>"
+            f"<g><title>{escape(label)}: {counted(count, 'wait')}</title>"
             f'<rect class="wait" x="{x + step * 0.1:.1f}" y="{floor - size:.1f}" width="{step * 0.8:.1f}" height="{size:.1f}"/>'
             f'<text class="label" x="{x + step / 2:.1f}" y="{floor - size - 5:.1f}" text-anchor="middle">{count or ""}</text>'
-            f'<text class="label" x="{x + step / 2:.1f}" y="{floor + 18}" text-anchor="middle">{escape(label)}</text></g>'
+            f'<text class="label{" minor" if index % 2 and len(counts) > MOST_LABELS else ""}" x="{x + step / 2:.1f}"'
+            f' y="{floor + 24}" text-anchor="middle">{escape(label)}</text></g>'
         )
     return _svg("How long the waits were", "; ".join(f"{label}: {count}" for label, count in counts), height, parts)
 
@@ -154,24 +181,33 @@ def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> s
     )
 
 
-def _axis(seconds: float, y: float) -> str:
+def _axis(seconds: float, y: float, *, top: float, bottom: float) -> str:
     step = _step(seconds)
     parts = []
-    tick = 0.0
-    while tick <= seconds:
-        x = LEFT + tick / (seconds or 1) * (WIDTH - LEFT - RIGHT)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{y}"/>')
-        parts.append(f'<text class="label" x="{x:.1f}" y="{y + 16}" text-anchor="middle">{tick:g} s</text>')
-        tick = round(tick + step, 6)
+    for number in range(int(seconds / step + 1e-9) + 1):
+        x = LEFT + number * step / (seconds or 1) * (WIDTH - LEFT - RIGHT)
+        minor = " minor" if number % 3 else ""
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="label{minor}" x="{x:.1f}" y="{y}" text-anchor="middle">{_tick(number * step, step)}</text>'
+        )
     return "".join(parts)
+
+
+def _tick(seconds: float, step: float) -> str:
+    """In the largest unit that the axis' step is a multiple of."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if step >= size:
+            return f"{round(seconds / size, 6):g} {unit}"
+    return f"{round(seconds, 6):g} s"
 
 
 def _step(seconds: float) -> float:
     """A round number that gives at most ten ticks."""
-    for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600):
+    for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200):
         if seconds / step <= 10:
             return step
-    return max(3600.0, float(round(seconds / 10)))
+    return 86_400.0 * max(1, round(seconds / 864_000))
 
 
 @dataclass(frozen=True)
@@ -214,8 +250,8 @@ def _remark(part: Part) -> str:
 
 def _told(call: Call, begin: float) -> str:
     return (
-        f"{call.name}, from {call.start - begin:.2f} s, {call.end - call.start:.2f} s long: throttled {call.throttles} times,"
-        f" waited {call.waited:.2f} s, {call.outcome}"
+        f"{call.name}, from {duration(call.start - begin)}, {duration(call.end - call.start)} long:"
+        f" throttled {counted(call.throttles, 'time')}, waited {duration(call.waited)}, {call.outcome}"
     )
 
 
