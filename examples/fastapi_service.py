@@ -8,7 +8,7 @@ import openai
 from fastapi import FastAPI, HTTPException
 
 import otel_ratelimit
-import otel_ratelimit.auto
+import otel_ratelimit.auto  # the one import
 
 client = openai.AsyncOpenAI()
 USERS = otel_ratelimit.Policy(max_wait=20, priority="interactive")  # nobody looks at a spinner for longer

@@ -6,7 +6,18 @@ from typing import Any
 
 SECTIONS = {
     "Tutorial": ("tutorial", ["first-throttled-call.md"]),
-    "How to": ("how-to", ["migrate.md", "tune.md", "test-your-program.md", "view-in-jaeger.md", "alert.md"]),
+    "How to": (
+        "how-to",
+        [
+            "migrate.md",
+            "tune.md",
+            "web-services.md",
+            "know-while-it-happens.md",
+            "test-your-program.md",
+            "view-in-jaeger.md",
+            "alert.md",
+        ],
+    ),
     "Reference": ("reference", ["settings.md", "telemetry.md", "command-line.md", "python.md"]),
     "Explanation": ("explanation", ["waiting-together.md", "how-it-works.md", "alternatives.md"]),
     "Decisions": ("decisions", []),

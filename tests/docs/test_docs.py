@@ -25,7 +25,10 @@ from otel_ratelimit.testing import Limit, ThrottlingServer
 from tests.docs.pages import ROOT, Page, pages
 
 PAGES = {page.name: page for page in pages()}
-TESTED_ELSEWHERE = "docs/how-to/test-your-program.md"  # tests/testing/test_docs.py runs it as a test module
+TESTED_ELSEWHERE = {
+    "docs/how-to/test-your-program.md",  # tests/testing/test_docs.py runs it as a test module
+    "docs/how-to/web-services.md",  # tests/examples/test_web_services.py serves requests with it
+}
 
 # The two commands that others copy from the README: to the letter.
 DEMO = "pip install uv && uv run --extra demo otel-ratelimit demo"
@@ -164,7 +167,7 @@ def test_snippets_compile(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in WITH_SNIPPETS if page.name != TESTED_ELSEWHERE], ids=lambda page: page.name
+    "page", [page for page in WITH_SNIPPETS if page.name not in TESTED_ELSEWHERE], ids=lambda page: page.name
 )
 def test_snippets_run(page: Page, tmp_path: Path) -> None:
     """In the order of the page, as one program, against the test server."""
@@ -188,6 +191,15 @@ def test_snippets_run(page: Page, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if page.name == "docs/tutorial/first-throttled-call.md":
         assert done.stdout == "60 answered, 0 failed\n"
+
+
+@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
+def test_no_linter_deletes_the_import(page: Page) -> None:
+    """A snippet is copied as it stands, and ``ruff check --fix`` takes out imports that nothing refers to."""
+    for block in page.blocks():
+        if block.language == "python":
+            ours = [line for line in block.text.splitlines() if line.strip().startswith("import otel_ratelimit.auto")]
+            assert all("# noqa: F401" in line for line in ours), f"{page.name}: {ours}"
 
 
 def test_the_python_page_names_every_public_name_and_no_other() -> None:

@@ -30,6 +30,8 @@ LOCALLY = [sys.executable, "-m", "otel_ratelimit", "run", "--local", "--latency"
 SCRIPTS: list[tuple[str, str, list[str], str, int]] = [
     ("quickstart.py", "openai", [], "Hello from the throttling server.", 1),
     ("fan_out.py", "openai", ["--tokens-per-minute", "23000"], "60 answers, the first: Hello", 60),
+    ("progress_tqdm.py", "tqdm", ["--tokens-per-minute", "23000"], "", 60),
+    ("progress_rich.py", "rich", ["--tokens-per-minute", "23000"], "60/60", 60),
     ("streaming.py", "openai", [], "Hello from the throttling server.", 1),
     ("tools_and_structured_output.py", "openai", [], "advice: umbrella=False", 2),
     ("embeddings.py", "openai", ["--tokens-per-minute", "48000"], "400 vectors of 8 numbers", 40),
