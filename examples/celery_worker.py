@@ -1,19 +1,25 @@
-"""Celery workers that share one limit through Redis, which is their broker too.
+"""Celery workers that share one limit. By itself it needs no broker: a worker of four threads in this very process.
 
-export OTEL_RATELIMIT_STORE=redis://localhost:6379/1
+python examples/celery_worker.py
+
+For real, Redis is the broker, and the workers of all hosts share the limit through it:
+
+export CELERY_BROKER=redis://localhost:6379/0 OTEL_RATELIMIT_STORE=redis://localhost:6379/1
 celery -A celery_worker worker --concurrency 4      # in as many places as you like
 python celery_worker.py                             # sends the work and waits for it
 """
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import openai
 from celery import Celery, group
+from celery.contrib.testing.worker import start_worker
 
 import otel_ratelimit.auto  # noqa: F401 - the one import; each forked worker process begins afresh
 
-BROKER = os.environ.get("CELERY_BROKER", "redis://localhost:6379/0")
-app = Celery("celery_worker", broker=BROKER, backend=BROKER)
+BROKER = os.environ.get("CELERY_BROKER", "memory://")
+app = Celery("celery_worker", broker=BROKER, backend="cache+memory://" if BROKER == "memory://" else BROKER)
 
 
 @app.task
@@ -26,6 +32,15 @@ def summarise(text: str) -> str | None:
     return answer.choices[0].message.content
 
 
+def worker_here() -> AbstractContextManager[object]:
+    """A worker in this process, where no broker is set."""
+    if BROKER != "memory://":
+        return nullcontext()
+    app.set_current()
+    return start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, loglevel="warning")
+
+
 if __name__ == "__main__":
-    results = group(summarise.s(f"document {number}") for number in range(40))().get(timeout=300)
+    with worker_here():
+        results = group(summarise.s(f"document {number}") for number in range(40))().get(timeout=300)
     print(f"{len(results)} summaries, the first: {results[0]}")

@@ -368,6 +368,8 @@ def test_a_program_that_does_not_instrument_itself_is_told(
         (["run", "--local", "--tokens-per-minute", "inf", "--", "true"], "a number above 0 is needed; got 'inf'"),
         (["run", "--tokens-per-minute", "5", "--", "true"], "--tokens-per-minute is of the local server"),
         (["run", "--latency", "0", "--", "true"], "--latency is of the local server"),
+        (["run", "--refuse", "1", "--", "true"], "--refuse is of the local server"),
+        (["run", "--local", "--refuse", "-1", "--", "true"], "a whole number from 0 to 1000 is needed"),
         (["run", "--json", "no/such/folder.json", "--", "true"], "--json: there is no folder no/such"),
         (["run", "--file", ".", "--", "true"], "--file: . is a folder"),
         (["run", "--"], "nothing to run"),
@@ -421,6 +423,13 @@ def test_figures_as_json_and_a_status_for_ci(command: Command, tmp_path: Path) -
     assert figures["waited"] == figures["somebody_waited"] == 0
     assert command(*fails, "5").returncode == 5
     assert command("run", "--local", "--", sys.executable, app, "0").returncode == 0
+
+
+def test_a_program_of_one_call_can_be_throttled(command: Command, tmp_path: Path) -> None:
+    """So that it can be seen what a wait is."""
+    done = command("run", "--local", "--refuse", "1", "--", sys.executable, program(tmp_path, ONE_CALL))
+    assert "counted 2 requests: 1 answered, 1 throttled" in done.stderr
+    assert "waits       1  throttled 1" in done.stderr
 
 
 def test_one_is_no_plural(command: Command, tmp_path: Path) -> None:

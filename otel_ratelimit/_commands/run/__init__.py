@@ -28,6 +28,17 @@ def amount(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A number of requests on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number from 0 to 1,000.
+    """
+    if not text.isascii() or not text.isdigit() or int(text[:5]) > 1000:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to 1000 is needed; got {text!r}")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """A latency on the command line.
 
@@ -73,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         metavar="S",
         help=f"its answers' latency in seconds (default: {LATENCY}); only with --local",
+    )
+    parser.add_argument(
+        "--refuse",
+        type=count,
+        metavar="N",
+        help="it throttles the first N requests, whatever its limits, for a second each; only with --local",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures of the summary here as JSON, for CI"

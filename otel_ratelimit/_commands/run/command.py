@@ -119,7 +119,7 @@ def _wrong(options: argparse.Namespace) -> str | None:
             return f"--{option}: there is no folder {target.parent}"
         if target and target.is_dir():
             return f"--{option}: {target} is a folder; name a file in it"
-    of_the_server = ("tokens_per_minute", "requests_per_minute", "latency")
+    of_the_server = ("tokens_per_minute", "requests_per_minute", "latency", "refuse")
     given = [name for name in of_the_server if getattr(options, name) is not None]
     if given and not options.local:
         option = given[0].replace("_", "-")
@@ -149,13 +149,14 @@ def _server(options: argparse.Namespace) -> Iterator[Any]:
     if not options.local:
         yield None
         return
-    from otel_ratelimit.testing import Limit, ThrottlingServer  # noqa: PLC0415 - needs the extra testing
+    from otel_ratelimit.testing import Limit, ThrottlingServer, throttle_reply  # noqa: PLC0415 - needs the extra testing
 
     limits = [
         Limit("tokens", options.tokens_per_minute or TOKENS),
         Limit("requests", options.requests_per_minute or REQUESTS),
     ]
     with ThrottlingServer(limits, latency=LATENCY if options.latency is None else options.latency) as server:
+        server.script([throttle_reply(delay=1.0)] * (options.refuse or 0))
         yield server
 
 
