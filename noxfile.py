@@ -51,6 +51,16 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[1])
+@nox.parametrize(
+    "packages", ["dspy instructor llama-index-llms-openai smolagents[openai] autogen-ext[openai] litellm", "crewai"]
+)
+def more_frameworks(session: nox.Session, packages: str) -> None:
+    """Frameworks whose pins would bind everybody's environment; CrewAI's forbid the others'."""
+    session.install("-e", ".[testing]", *TOOLS, *packages.split())
+    session.run("python", "-m", "pytest", "-q", "tests/frameworks/test_more_frameworks.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[1])
 @nox.parametrize("sdk", SDKS)
 def support(session: nox.Session, sdk: str) -> None:
     """Which features each SDK was seen to have; the last of these makes docs/reference/support.md."""

@@ -9,6 +9,7 @@ SECTIONS = {
     "How to": (
         "how-to",
         [
+            "recipes.md",
             "migrate.md",
             "tune.md",
             "web-services.md",
