@@ -34,7 +34,7 @@ def count(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no whole number from 0 to 1,000.
     """
-    if not text.isascii() or not text.isdigit() or int(text[:5]) > 1000:
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or int(text) > 1000:
         raise argparse.ArgumentTypeError(f"a whole number from 0 to 1000 is needed; got {text!r}")
     return int(text)
 
