@@ -5,6 +5,7 @@ Run it after a change to the spans: ``uv run --group test python docs/pictures.p
 
 import io
 import re
+import unittest.mock
 from pathlib import Path
 
 import openai
@@ -19,6 +20,9 @@ from otel_ratelimit._commands.demo import timeline
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 
 COLOURS = {"rate_limited": "bold white", "throttle": "red", "wait": "yellow", "retry": "green"}
+
+WIDTH = 96
+"""Columns."""
 
 
 def main() -> None:
@@ -37,9 +41,13 @@ def main() -> None:
     spans = list(exporter.get_finished_spans())
     call = timeline.most_telling(spans)
     assert call is not None
-    console = Console(record=True, width=132, file=io.StringIO(), force_terminal=True)
-    for line in timeline.draw(call, spans):
-        console.print(Text(line, style=COLOURS[line.split()[0]]))
+    # Narrow, so that it can be read at the width of a page: the bars are half as long, and what explains itself is left out.
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    with unittest.mock.patch.object(timeline, "BAR", 24):
+        lines = timeline.draw(call, spans)
+    for line in lines:
+        short = re.sub(r" \(body-message\)|, queue 0\.\d* s|: server.*", "", line)
+        console.print(Text(short[:WIDTH], style=COLOURS[line.split()[0]]))
     svg = console.export_svg(title="a throttled call, as otel_ratelimit traces it")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # rich names fonts on a foreign host
     (Path(__file__).parent / "images" / "trace.svg").write_text(svg)
