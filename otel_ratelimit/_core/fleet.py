@@ -14,7 +14,7 @@ and the present state, so that it can be repeated where nobody knows whether it 
 - ``lanes``: by priority, the first calls that wait: (seconds waited, and what each needs); ``waits``: all of them together;
   ``hold``: what is promised to throttled calls that may not come back yet.
 - ``want``: what the next slice should hold; ``typical``: one call, without which a slice is of no use.
-- ``closed``: seconds for which the server wants nobody; ``known``: whether the cold start is over.
+- ``closed``: seconds for which the server wants nobody, as far as that is shared; ``known``: whether the cold start is over.
 - ``live``: seconds after which this process is given up; ``settings``: those that all of the fleet should have alike.
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_ratelimit._core.admission import Admission
-from otel_ratelimit._core.answer import LONGEST_WINDOW, amount, judged
+from otel_ratelimit._core.answer import amount, judged
 from otel_ratelimit._core.gates import COLD_CALLS, COLD_DOUBLING, Gates
 from otel_ratelimit._core.lease import FleetLimits, Lease
 from otel_ratelimit._core.queue import WAITING, WEIGHTS, Needs, Ticket
@@ -58,6 +58,10 @@ BEHIND: Final = 0.01
 
 FRUITLESS: Final = 16
 """Exchanges in a row that let no call go, after which ``BEHIND`` counts instead of ``LEAST``."""
+
+SHARED_CLOSURE: Final = 10.0
+"""Seconds after a refusal for which its delay keeps the other processes away as well. A delay of a day that one call was told
+would close the limit for all of them, also for those that start later, and without any of them having asked."""
 
 MOST_REPORTED: Final = 16
 """Waiting calls of a priority that a report names."""
@@ -181,7 +185,7 @@ class FleetAdmission(Admission):
             "hold": [*map(amount, hold)],
             "want": [amount(2.0 * max(self._flow[u] * self.heartbeat(now), typical[u]) + waits[u]) for u in range(4)],
             "typical": [*map(amount, typical)],
-            "closed": min(max(gates.closed_until - now, 0.0), LONGEST_WINDOW) if gates.gated else 0.0,
+            "closed": self._closed(now),
             "cause": cause,
             "live": MISSED * self.heartbeat(now),
             "settings": self._settings,
@@ -242,6 +246,12 @@ class FleetAdmission(Admission):
     def heartbeat(self, now: float) -> float:
         """Seconds between exchanges while nothing happens: longer, the longer nothing has."""
         return min(max(HEARTBEAT, 0.5 * (now - self._active_at)), IDLE_HEARTBEAT)
+
+    def _closed(self, now: float) -> float:
+        """Seconds for which the others are told to stay away: what the server said to one of our calls, but not for long."""
+        fleet = self._fleet
+        until = min(fleet.gates.closed_until, fleet.closed_at + SHARED_CLOSURE)
+        return max(until - now, 0.0) if fleet.gates.gated else 0.0
 
     def _starves(self, now: float) -> bool:
         """Whether calls have been waiting, and none went, for longer than is believed to a fleet."""

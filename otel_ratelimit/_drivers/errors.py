@@ -59,8 +59,8 @@ class Refusal(NamedTuple):
 class AdmissionTimeoutError(openai.RateLimitError, TimeoutError):
     """The turn of a call in the local queue would come after its budget; nothing was sent.
 
-    It is a ``RateLimitError``, so that what was written for the SDK alone catches it. Raise ``Policy.max_wait`` (or the call's
-    ``timeout``), lower the concurrency, or give the call a higher priority.
+    It is a ``RateLimitError``, so that what was written for the SDK alone catches it. Raise ``Policy.max_wait``,
+    lower the concurrency, or give the call a higher priority.
 
     Attributes:
         status_code: 429.

@@ -197,3 +197,28 @@ def test_accounts_are_apart(store: MemoryStore, count: int) -> None:
     know(store, accounts[0], -50_000.0)
     for account in accounts[1:]:
         assert wait(store.place(store.line(account, "gpt-4o"))) < 1.0
+
+
+def test_a_delay_of_a_day_does_not_hold_a_process_that_starts_later(
+    shared_redis: RedisServer, account: Account
+) -> None:
+    """One process is told to come back in 86,400 s. Another that begins afterwards is kept away for ten seconds at most, asks, is
+    served, and goes on at once; nothing of the day is left in Redis."""
+    first = open_redis_store(shared_redis.url)
+    refused = first.place(first.line(account, None))
+    wait(refused)
+    refused.settle(
+        time.monotonic(), throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False, cause="the refusal"
+    )
+    refused.leave(time.monotonic())
+    time.sleep(0.2)  # the fleet has heard of it
+    later = open_redis_store(shared_redis.url)
+    began = time.monotonic()
+    for _ in range(3):
+        place = later.place(later.line(account, None))
+        wait(place)
+        place.settle(time.monotonic(), succeeded=True)
+        place.leave(time.monotonic())
+    assert time.monotonic() - began < 40.0  # ten, and whatever else the machine does
+    later.close()
+    first.close()

@@ -319,3 +319,15 @@ def test_an_answer_that_is_none_changes_nothing() -> None:
         member.accept({}, 0.0)
     member.fail(0.0)
     assert member.enter(0.1, COST, "normal").admitted
+
+
+def test_a_long_delay_that_one_call_was_told_closes_the_fleet_for_seconds_only() -> None:
+    """A short one for as long as the server said; one of a day for ten seconds after the refusal, unless that is renewed."""
+    member = Member()
+    ticket = member.enter(0.0, COST, "normal")
+    exchange(member, 0.0, answer(10.0, 1_000.0))
+    member.settle(ticket, 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    member.leave(ticket, 1.0)
+    assert member.report(2.0)["closed"] == pytest.approx(9.0)
+    member.accept(answer(10.0, 1_000.0), 2.0)
+    assert member.report(11.5)["closed"] == 0.0
