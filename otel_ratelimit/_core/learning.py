@@ -84,16 +84,16 @@ class Learning:
     def nothing_new(self, ticket: Ticket, readings: Iterable[Reading], now: float) -> bool:
         """Whether a success teaches nothing: it left when all was calm, and its headers show that all is."""
         if ticket.levels is not None or self.calm is NOBODY:
-            return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
+            return False
         self.looked_at = now
         slots = self.book.slots
         for reading in readings:
             entry = slots.get((reading.kind, reading.scope, reading.window_name))
             remaining = reading.remaining
             if entry is None or remaining is None or entry.ledger.limit != reading.limit:
-                return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
+                return False
             if remaining < CALM * entry.ledger.capacity:
-                return ticket.refusals > 1 and ticket.needs[1] > self.largest > 0.0
+                return False
         return True
 
     def learn(
@@ -179,9 +179,7 @@ class Learning:
         self.largest = max(LARGEST_FADES * self.largest, ticket.needs[1])
         if ticket.forced:
             self.probe.served(ticket.number)
-            self._uncharge(
-                ticket, 0, told
-            )  # where a ledger had no room for it, it was charged to none, or there was more
+            self._uncharge(ticket, 0, told)  # a ledger that had no room for it was not charged, or there was more
         if gates.gated and ticket.sent > gates.refused_by:
             gates.open()
             shows_room = all(level > CALM * entry.ledger.capacity for entry, level in told.items())
