@@ -18,6 +18,7 @@ from openai._types import NotGiven
 from otel_ratelimit._core.events import FailureReason
 from otel_ratelimit._core.hints import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
+from otel_ratelimit._drivers.operations import operation_of
 from otel_ratelimit._drivers.providers import provider_of
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Subject
@@ -58,14 +59,6 @@ NO_HEADERS: Final[type] = NotGiven
 SDK_RETRIED: Final = frozenset({408, 409})
 """Statuses below 500 that the SDK's own rules retry."""
 
-_OPERATIONS: Final[Mapping[str, str]] = {
-    "chat/completions": "chat",
-    "responses": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-}
-"""Paths that the GenAI conventions have a name for; other paths are named by their fixed parts."""
-
 _RETRY_COUNT: Final = "x-stainless-retry-count"
 """The header in which the SDK tells the server how often this request was sent before; it keeps one that it is given."""
 
@@ -75,7 +68,6 @@ _SESSION: Final = "otel_ratelimit"
 _SMALL: Final = 1 << 16
 """Bytes; as many as the parser reads."""
 
-_FIXED_PART: Final = re.compile(r"[a-z]+(?:_[a-z]+)*\Z")
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
@@ -335,22 +327,6 @@ def subject_of(client: Any, options: Any) -> Subject:
         address=host,
         port=port,
     )
-
-
-def operation_of(path: str) -> str:
-    """``gen_ai.operation.name`` for a request path: a name of the conventions, or the fixed parts joined by dots.
-
-    Identifiers never pass: ``/files/file-abc123/content`` is ``files.content``.
-    """
-    path = path.partition("?")[0].strip("/")
-    known = _OPERATIONS.get(path)
-    if known is not None:
-        return known
-    parts = [part for part in path.split("/") if _FIXED_PART.match(part)][:4]
-    if "deployments" in parts:  # Azure: the part behind it names a model
-        parts = [part for part in path.partition("deployments/")[2].split("/")[1:] if _FIXED_PART.match(part)]
-        return _OPERATIONS.get("/".join(parts)) or ".".join(parts) or "request"
-    return ".".join(parts) or "request"
 
 
 def model_of(options: Any) -> str | None:

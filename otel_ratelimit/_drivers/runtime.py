@@ -70,6 +70,8 @@ class Runtime:
         self._seen: dict[tuple[object, ...], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
+        self._operations: set[str] = set()
+        self._servers: set[str] = set()
 
     def first_call(self) -> None:
         """Run what was put off until the first call; every other call waits for it, none runs it again."""
@@ -132,16 +134,30 @@ class Runtime:
         subject = self._bounded(openai_sdk.subject_of(client, options))._replace(alias=alias_of(client))
         attributes = self._subjects.get(subject)
         if attributes is None:
+            if len(self._subjects) >= names.MAX_SUBJECTS:
+                # Every part was seen before, but never together: from here on only what cannot be made up is told.
+                model = None if subject.model is None else names.OTHER
+                subject = subject._replace(operation=names.OTHER, model=model, address=names.OTHER, port=None)
+                if (attributes := self._subjects.get(subject)) is not None:
+                    return attributes
             attributes = self._subjects.setdefault(subject, SubjectAttributes(subject))
             with self._setting_up:
                 self.instruments.seed(attributes)
         return attributes
 
     def _bounded(self, subject: Subject) -> Subject:
-        """The model becomes ``other`` once too many have been seen: label values come from user input."""
-        if subject.model is None or subject.model in self._models:
-            return subject
-        if len(self._models) >= names.MAX_MODELS:
-            return subject._replace(model=names.OTHER)
-        self._models.add(subject.model)
-        return subject
+        """What a program or its users can make up becomes ``other`` once too many were seen: each makes series."""
+        model = None if subject.model is None else self._capped(subject.model, self._models, names.MAX_MODELS)
+        operation = self._capped(subject.operation, self._operations, names.MAX_OPERATIONS)
+        address = self._capped(f"{subject.address}:{subject.port}", self._servers, names.MAX_SERVERS)
+        if address == names.OTHER:
+            subject = subject._replace(address=names.OTHER, port=None)
+        return subject._replace(model=model, operation=operation)
+
+    @staticmethod
+    def _capped(name: str, seen: set[str], most: int) -> str:
+        if name not in seen:
+            if len(seen) >= most:
+                return names.OTHER
+            seen.add(name)
+        return name

@@ -81,7 +81,7 @@ DURATION_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0,
 """Seconds. From the shortest hints seen (tens of milliseconds) to the SDK's default timeout of 600 s."""
 
 OTHER: Final = "other"
-"""Stands in for a model once ``MAX_MODELS`` have been seen, so that no input can make series without end."""
+"""Stands in for a model, operation or server once the most below have been seen, so that no input can make series without end."""
 
 ERROR_IN_STREAM: Final = "rate_limit_exceeded"
 """``error.type`` of a throttle inside of a 200: the status says nothing there. OpenAI's own code for it."""
@@ -90,4 +90,11 @@ NO_HINT: Final = "none"
 """``hint.source`` of a throttle that named no delay: an absent label and an empty one are the same in Prometheus."""
 
 MAX_MODELS: Final = 200
+MAX_OPERATIONS: Final = 100
+MAX_SERVERS: Final = 100
+"""The SDK has some 150 operations, of which a program uses a few; servers are host and port."""
+
+MAX_SUBJECTS: Final = 2000
+"""Operations, models and servers as they were met together: as many as OpenTelemetry's SDK keeps series of a metric."""
+
 MAX_MODEL_LENGTH: Final = 100
