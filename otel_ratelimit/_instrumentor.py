@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -13,6 +13,7 @@ from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit import _settings, _setup
 from otel_ratelimit._core.policy import MEMORY, ConfigurationError, Policy, Priority, check_setting
+from otel_ratelimit._drivers import loops
 from otel_ratelimit._drivers.scope import block_policy, block_priority
 from otel_ratelimit._telemetry.callbacks import Callbacks, OnThrottle, OnWait, block_callbacks
 from otel_ratelimit._telemetry.callbacks import check as check_callback
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from otel_ratelimit._drivers.hooks import Hooks
     from otel_ratelimit._drivers.runtime import Clock
     from otel_ratelimit._stores.memory import MemoryStore
-    from otel_ratelimit._telemetry.instruments import Instruments
+    from otel_ratelimit._telemetry.instruments import Instruments, Level
 
 _log: Final = logging.getLogger("otel_ratelimit")
 
@@ -64,7 +65,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         assert self._hooks is not None
         store = _open_store(policy, clock, lenient=kwargs.get("policy") is None)
         callbacks = Callbacks(kwargs.get("on_wait"), kwargs.get("on_throttle"))
-        instruments = Instruments(tracer_provider, meter_provider, store.levels, callbacks)
+        instruments = Instruments(tracer_provider, meter_provider, lambda: _levels(store), callbacks)
         listener = type(self)._listener
         if listener is not None:
             listener(instruments)
@@ -80,6 +81,11 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
             self._hooks.remove()
             if runtime is not None:
                 runtime.store.close()
+
+
+def _levels(store: MemoryStore) -> Iterable[Level]:
+    loops.settle_closed()  # else their calls would count as waiting in all metrics to come
+    return store.levels()
 
 
 def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:

@@ -10,9 +10,10 @@ import anyio
 import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
+from otel_ratelimit._drivers import loops
 from otel_ratelimit._drivers.disguised import refusal_in, seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
-from otel_ratelimit._drivers.scope import current
+from otel_ratelimit._drivers.scope import current, restore
 from otel_ratelimit._drivers.session import Session, Step
 
 
@@ -70,15 +71,32 @@ async def request(
             if not session.released:
                 session.left()
         finally:
-            current.set(outer)
+            restore(session, outer)
             session.ours = False
         error = None  # an exception that holds its own frame would only be freed by the cycle collector
 
 
 async def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken, by whatever thread."""
+    loops.settle_closed()
     event = anyio.Event()
-    if session.arm(_from_any_thread(event.set)):
+    if sniffio.current_async_library() == "trio":
+        import trio  # noqa: PLC0415 - only where it is running already
+
+        token = trio.lowlevel.current_trio_token()
+        await _sleep(session, until, event, lambda: token.run_sync_soon(event.set))
+        return
+    loop = asyncio.get_running_loop()
+    loops.wait_began(loop, session)
+    try:
+        await _sleep(session, until, event, lambda: _wake(loop, event.set))
+    finally:
+        loops.wait_ended(loop, session)
+
+
+async def _sleep(session: Session, until: float, event: anyio.Event, wake: Callable[[], object]) -> None:
+    """``wake``: sets the event soon, from any thread. (anyio's own way back into the loop blocks its caller.)"""
+    if session.arm(wake):
         seconds = session.seconds_until(until)
         if seconds > 0:
             session.ours = False
@@ -88,12 +106,8 @@ async def _wait(session: Session, until: float) -> None:
     session.disarm()
 
 
-def _from_any_thread(function: Callable[[], object]) -> Callable[[], object]:
-    """``function``, to be run soon by the running event loop. (anyio's own way back into the loop blocks its caller.)"""
-    if sniffio.current_async_library() == "trio":
-        import trio  # noqa: PLC0415 - only where it is running already
-
-        token = trio.lowlevel.current_trio_token()
-        return lambda: token.run_sync_soon(function)
-    loop = asyncio.get_running_loop()
-    return lambda: loop.call_soon_threadsafe(function)
+def _wake(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:  # it was closed meanwhile: nobody there has a use for the turn
+        loops.settle_closed()

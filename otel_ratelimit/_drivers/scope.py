@@ -18,3 +18,11 @@ block_priority: Final[ContextVar[Priority | None]] = ContextVar("otel_ratelimit_
 
 current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session", default=None)
 """The call that the SDK is working on in this context; how the hooks below ``request`` find it."""
+
+
+def restore(session: Session, outer: Session | None) -> None:
+    """Undo ``current.set(session)``, also in another context: a coroutine that is dropped ends wherever it is collected, in the
+    middle of another call perhaps, which is left alone."""
+    present = current.get()
+    if present is None or present is session or present.ended:
+        current.set(outer)

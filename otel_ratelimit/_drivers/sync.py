@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
+from otel_ratelimit._drivers import loops
 from otel_ratelimit._drivers.disguised import refusal_in, seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 from otel_ratelimit._drivers.scope import current
@@ -74,6 +75,7 @@ def request(
 
 def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken."""
+    loops.settle_closed()
     event = threading.Event()
     if session.arm(event.set):
         seconds = session.seconds_until(until)
