@@ -3,6 +3,6 @@ loaded. The entry point names a module outside of the package, whose import cost
 
 from __future__ import annotations
 
-from _otel_ratelimit_pytest import pytest_configure, throttling_server
+from _otel_ratelimit_pytest import pytest_addoption, pytest_configure, pytest_runtest_protocol, throttling_server
 
-__all__ = ["pytest_configure", "throttling_server"]
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_protocol", "throttling_server"]

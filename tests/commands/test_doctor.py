@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,16 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_ratelimit import __version__
-from otel_ratelimit._commands.doctor import checkup, environment, exporter, hooks, program, store, versions
+from otel_ratelimit._commands.doctor import (
+    checkup,
+    environment,
+    exporter,
+    hooks,
+    program,
+    pytest_settings,
+    store,
+    versions,
+)
 from otel_ratelimit._commands.doctor.check import Check, without_secret
 from tests.commands.conftest import Command
 
@@ -358,3 +368,27 @@ def test_a_check_that_fails_tells_its_type_alone(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(area, "check", lambda *_: [])
     (found,) = (check for check in checkup.checkup() if check.text.startswith("the check itself failed"))
     assert found.text == "the check itself failed: ValueError"
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "status"),
+    [
+        ({}, {}, None),
+        ({"pyproject.toml": "[project]\nname = 'x'\n"}, {}, None),
+        ({"pyproject.toml": "[tool.pytest.ini_options]\n"}, {}, "note"),
+        ({"setup.cfg": "[tool:pytest]\n", "pyproject.toml": "[project]\n"}, {}, "note"),
+        ({"pytest.ini": "[pytest]\notel_ratelimit_max_wait = 1\n"}, {}, "ok"),
+        ({"tox.ini": "[pytest]\naddopts = --otel-ratelimit-max-wait=1\n"}, {}, "ok"),
+        ({"pytest.ini": "[pytest]\n"}, {"OTEL_RATELIMIT_MAX_WAIT": "1"}, "ok"),
+    ],
+    ids=str,
+)
+def test_whether_pytest_settings_are_capped(
+    tmp_path: Path, files: dict[str, str], variables: dict[str, str], status: str | None
+) -> None:
+    """By the project's own settings or the environment; a directory without pytest's settings has no such finding."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    found = list(pytest_settings.check(variables, tmp_path))
+    assert [check.status for check in found] == ([] if status is None else [status])
+    assert all(check.advice for check in found if check.status == "note")

@@ -36,7 +36,7 @@ class Check:
     """Whether something is as it should be, and what to do where it is not.
 
     Attributes:
-        area: what it belongs to: versions, hooks, environment, export, store.
+        area: what it belongs to: versions, hooks, environment, export, store, tests.
         status: ``failure`` makes the exit status 1.
         text: what was found.
         advice: what to do about it, if anything.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_ratelimit._commands.doctor import environment, exporter, hooks, program, store, versions
+from otel_ratelimit._commands.doctor import environment, exporter, hooks, program, pytest_settings, store, versions
 from otel_ratelimit._commands.doctor.check import Check, fault
 
 
@@ -21,6 +21,7 @@ def checkup(path: Path | None = None) -> list[Check]:
         ("hooks", hooks.check),
         ("export", lambda: exporter.check(os.environ)),
         ("store", lambda: store.check(os.environ)),
+        ("tests", lambda: pytest_settings.check(os.environ, Path.cwd())),
     ]
     if path is not None:
         areas.insert(0, (program.AREA, lambda: program.check(path)))
