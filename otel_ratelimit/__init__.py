@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from otel_ratelimit._drivers.errors import AdmissionTimeoutError
     from otel_ratelimit._instrumentor import RateLimitInstrumentor, instrument, priority, uninstrument, use
     from otel_ratelimit._settings import policy_from_environment
+    from otel_ratelimit._telemetry.callbacks import ThrottleEvent, WaitEvent
 
 __all__ = [
     "AdmissionTimeoutError",

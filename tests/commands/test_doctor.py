@@ -11,7 +11,6 @@ import socket
 import subprocess
 import threading
 import time
-from pathlib import Path
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
