@@ -87,8 +87,8 @@ async def _wait(session: Session, until: float) -> None:
         await _sleep(session, until, event, lambda: token.run_sync_soon(event.set))
         return
     loop = asyncio.get_running_loop()
-    loops.wait_began(loop, session)
     try:
+        loops.wait_began(loop, session)
         await _sleep(session, until, event, lambda: _wake(loop, event.set))
     finally:
         loops.wait_ended(loop, session)

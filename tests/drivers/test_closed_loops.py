@@ -127,15 +127,18 @@ def test_nothing_is_kept_of_loops_that_end_well(instrumented: Instrumented) -> N
     assert not loops._waiting
 
 
+def _session(ended: bool) -> Any:
+    return SimpleNamespace(ended=ended)
+
+
 def test_a_dropped_call_leaves_the_one_at_work_alone() -> None:
     """It may be dropped in the middle of another call, whose context it then ends in. One that has ended is no longer at work."""
-    dropped: Any = SimpleNamespace(ended=True)
-    at_work: Any = SimpleNamespace(ended=False)
+    dropped, at_work = (_session(ended) for ended in (True, False))
     outer = current.get()
     try:
         current.set(at_work)
         restore(dropped, None)
-        assert current.get() is at_work
+        assert current.get() == at_work
         restore(at_work, None)
         assert current.get() is None
         current.set(dropped)
