@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -14,7 +18,7 @@ import pytest
 
 import otel_ratelimit
 from otel_ratelimit import AdmissionTimeoutError
-from otel_ratelimit.testing import Limit, Reply, ThrottlingServer
+from otel_ratelimit.testing import Reply, ThrottlingServer
 from tests.drivers.conftest import MESSAGES, Caller, chat
 from tests.telemetry_probe import Probe
 
@@ -43,33 +47,52 @@ REFUSAL = Reply(
 )
 
 
+IN_BODY = Reply(json={"error": {**ERROR, "code": 429}})
+
+
 @pytest.fixture
 def short(instrumented: Instrumented) -> Probe:
-    """No call waits for longer than 0.3 s."""
-    return instrumented(max_wait=0.3)
+    """No call waits for longer than 2 s."""
+    return instrumented(max_wait=2.0)
 
 
 @pytest.fixture
 def closed(short: Probe, server: ThrottlingServer) -> ThrottlingServer:
     """A server that has refused somebody just now, for half a minute."""
-    server.script([REFUSAL])
+    refuse(server, REFUSAL)
+    return server
+
+
+def refuse(server: ThrottlingServer, reply: Reply) -> None:
+    """A call that is sent and refused; its key, prompt and headers are marked."""
+    server.script([reply])
     with (
         openai.OpenAI(base_url=server.base_url, api_key=f"{SECRET}-key") as client,
-        pytest.raises(openai.RateLimitError) as refused,
+        nullcontext() if reply.status == 200 else pytest.raises(openai.RateLimitError),
     ):
         client.chat.completions.create(
             model="gpt-4o", messages=[{"role": "user", "content": f"{SECRET}-prompt"}], extra_headers={"x-mine": SECRET}
         )
-    assert not isinstance(refused.value, AdmissionTimeoutError)
-    return server
+
+
+@contextmanager
+def asked(server: ThrottlingServer, reply: Reply = REFUSAL) -> Iterator[None]:
+    """Another call asks whether the limit still holds, and is refused. What comes meanwhile waits for that answer."""
+    asking = threading.Thread(target=refuse, args=(server, replace(reply, before=1.0)))
+    asking.start()
+    time.sleep(0.4)
+    yield
+    asking.join()
 
 
 def notes(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", []))
 
 
-def turned_away(server: ThrottlingServer, caller: Caller | None = None) -> AdmissionTimeoutError:
-    with pytest.raises(openai.RateLimitError) as raised:
+def turned_away(
+    server: ThrottlingServer, caller: Caller | None = None, reply: Reply = REFUSAL
+) -> AdmissionTimeoutError:
+    with asked(server, reply), pytest.raises(openai.RateLimitError) as raised:
         (caller or Caller("sync"))(server, chat, api_key=f"{SECRET}-key")
     assert isinstance(raised.value, AdmissionTimeoutError)
     return raised.value
@@ -78,7 +101,7 @@ def turned_away(server: ThrottlingServer, caller: Caller | None = None) -> Admis
 def test_it_is_the_error_that_the_sdk_would_have_raised(closed: ThrottlingServer, caller: Caller) -> None:
     """Nothing is sent; class, status, code, body and response are those of a refusal; what tells it apart is ours."""
     error = turned_away(closed, caller)
-    assert closed.counts.requests == 1
+    assert closed.counts.requests == 2
     assert isinstance(error, openai.APIStatusError)
     assert isinstance(error, TimeoutError)
     assert error.status_code == error.response.status_code == 429
@@ -152,20 +175,13 @@ def test_it_can_be_passed_on(closed: ThrottlingServer, copied: Callable[[Any], A
     assert type(twin.response) is type(error.response)
 
 
-def test_without_a_refusal_there_is_a_stand_in(short: Probe) -> None:
-    """Where headers alone told of the limit. The response is one that the SDK's own exceptions could carry."""
-    with ThrottlingServer([Limit("tokens", 6000, used=5990)]) as server:
-        with openai.OpenAI(base_url=server.base_url, api_key="test") as client:
-            chat(client, max_tokens=9)
-            with pytest.raises(openai.RateLimitError) as raised:
-                chat(client, max_tokens=2000)
-        assert server.counts.throttled == 0
-    error = raised.value
-    assert isinstance(error, AdmissionTimeoutError)
+def test_without_a_429_there_is_a_stand_in(short: Probe, server: ThrottlingServer) -> None:
+    """After a refusal in a 200, which is no response of a ``RateLimitError``."""
+    refuse(server, IN_BODY)
+    error = turned_away(server, reply=IN_BODY)
     assert (error.status_code, error.code, error.type) == (429, "admission_timeout", "rate_limit_error")
     assert error.response.json()["error"]["message"] == str(error)
-    assert 15 < int(error.response.headers["retry-after"]) < 25
-    assert "of 6000 tokens are left" in str(error)
+    assert DELAY - 5 < int(error.response.headers["retry-after"]) < DELAY + 3
     assert otel_ratelimit.parse_throttle(429, error.response.headers, error.response.content)
 
 
@@ -179,13 +195,9 @@ def test_a_refusal_of_any_body(short: Probe, server: ThrottlingServer, body: byt
         "x-ratelimit-long": "x" * 300,
         **{f"x-ratelimit-{number}": "1" for number in range(50)},
     }
-    server.script([Reply(status=429, body=body, headers=headers)])
-    with (
-        openai.OpenAI(base_url=server.base_url, api_key=f"{SECRET}-key") as client,
-        pytest.raises(openai.RateLimitError),
-    ):
-        chat(client)
-    error = turned_away(server)
+    reply = Reply(status=429, body=body, headers=headers)
+    refuse(server, reply)
+    error = turned_away(server, reply=reply)
     assert error.status_code == 429
     assert len(error.response.content) <= 5000
     assert len(error.response.headers) < 40
@@ -203,24 +215,24 @@ def test_one_made_by_hand() -> None:
 
 def test_except_rate_limit_error_and_a_fallback(closed: ThrottlingServer) -> None:
     """What programs have: another model where the first one's limit is reached."""
-    with openai.OpenAI(base_url=closed.base_url, api_key=f"{SECRET}-key") as client:
+    with openai.OpenAI(base_url=closed.base_url, api_key=f"{SECRET}-key") as client, asked(closed):
         try:
             answer = chat(client)
         except openai.RateLimitError:
             answer = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
     assert answer.choices
-    assert closed.counts.succeeded == 1
+    assert (closed.counts.succeeded, closed.counts.requests) == (1, 3)
 
 
 def test_tenacity(closed: ThrottlingServer) -> None:
     """``retry_if_exception_type(openai.RateLimitError)`` takes it for what it says."""
     tenacity = pytest.importorskip("tenacity", reason="tenacity is not installed: uv sync --group benchmarks")
-    with openai.OpenAI(base_url=closed.base_url, api_key=f"{SECRET}-key") as client:
-        models = iter(["gpt-4o", "gpt-4o", "gpt-4o-mini"])
+    with openai.OpenAI(base_url=closed.base_url, api_key=f"{SECRET}-key") as client, asked(closed):
+        models = iter(["gpt-4o", "gpt-4o-mini"])
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(openai.RateLimitError), stop=tenacity.stop_after_attempt(3)
+            retry=tenacity.retry_if_exception_type(openai.RateLimitError), stop=tenacity.stop_after_attempt(2)
         )
         answer = retrying(lambda: client.chat.completions.create(model=next(models), messages=MESSAGES))
     assert answer.choices
-    assert retrying.statistics["attempt_number"] == 3
-    assert closed.counts.requests == 2  # the refusal, and the answer of the other model
+    assert retrying.statistics["attempt_number"] == 2
+    assert closed.counts.requests == 3  # two refusals, and the answer of the other model

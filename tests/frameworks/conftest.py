@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -89,14 +93,14 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 class TurnedAway:
-    """A model whose limit is reached for half a minute, for calls that may wait for 0.3 s."""
+    """A model whose limit is reached for half a minute, for calls that may wait for 2 s."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
-    def close(self) -> None:
-        """Have a call to ``gpt-4o`` refused."""
-        self.stage.server.script([throttle_reply(delay=30.0)])
+    def refuse(self, before: float = 0.0) -> None:
+        """Have a call to ``gpt-4o`` refused, after so many seconds."""
+        self.stage.server.script([replace(throttle_reply(delay=30.0), before=before)])
         messages: Any = [{"role": "user", "content": "Say hello."}]
         with (
             openai.OpenAI(base_url=self.stage.url, api_key="test") as client,
@@ -105,11 +109,22 @@ class TurnedAway:
             client.chat.completions.create(model="gpt-4o", messages=messages)
         assert type(refused.value) is openai.RateLimitError
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """While another call asks whether the limit still holds, and is refused, calls wait for it and are turned away."""
+        self.refuse()
+        asking = threading.Thread(target=self.refuse, args=(1.0,))
+        asking.start()
+        time.sleep(0.4)
+        yield
+        asking.join()
+
     def __call__(self, call: Callable[[], Any]) -> None:
         """What is called goes to ``gpt-4o``, which our queue turns away unsent, then to ``gpt-4o-mini``, which answers."""
-        self.close()
-        assert call() == TEXT
-        assert [request.json["model"] for request in self.stage.server.requests] == ["gpt-4o", "gpt-4o-mini"]
+        with self.asked():
+            assert call() == TEXT
+        models = [request.json["model"] for request in self.stage.server.requests]
+        assert models == ["gpt-4o", "gpt-4o", "gpt-4o-mini"]
         reason = "queue_budget_exceeded"
         assert self.stage.probe.total("otel_ratelimit.give_ups", otel_ratelimit_give_up_reason=reason) == 1
 
@@ -118,7 +133,7 @@ class TurnedAway:
 def turned_away(stage: Stage) -> TurnedAway:
     otel_ratelimit.uninstrument()
     otel_ratelimit.instrument(
-        policy=Policy(max_wait=0.3),
+        policy=Policy(max_wait=2),
         tracer_provider=stage.probe.tracer_provider,
         meter_provider=stage.probe.meter_provider,
     )

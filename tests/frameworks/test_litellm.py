@@ -35,10 +35,9 @@ def test_the_router_takes_over_where_our_queue_gives_up(stage: Stage, turned_awa
 @pytest.mark.filterwarnings("default")
 def test_it_is_its_own_rate_limit_error(stage: Stage, turned_away: TurnedAway) -> None:
     """Without a router; its text is that of the body, so the server's."""
-    turned_away.close()
-    with pytest.raises(litellm.RateLimitError, match="Rate limit reached for gpt-4o"):
+    with turned_away.asked(), pytest.raises(litellm.RateLimitError, match="Rate limit reached for gpt-4o"):
         litellm.completion(model="openai/gpt-4o", api_base=stage.url, api_key="test", messages=MESSAGES, max_retries=2)
-    assert stage.server.counts.requests == 1
+    assert stage.server.counts.requests == 2
 
 
 @pytest.mark.filterwarnings("default")
