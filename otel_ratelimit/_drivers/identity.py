@@ -49,6 +49,8 @@ def credentials_in(options: Any) -> tuple[str, ...]:
 def account_of(client: Any, model: str | None, store: MemoryStore, extra: tuple[str, ...]) -> Account:
     """The account of a request: server, credential, organisation and project, model. ``extra``: see :func:`credentials_in`."""
     credential, organization, project, shown = payer_of(client)
+    if isinstance(credential, weakref.ref):
+        credential = credential()  # what is hashed is an identity, and a reference may be made anew each time
     payer = store.payer(credential, str(organization), str(project), *shown, *extra)
     return Account(str(client._base_url), payer, model)
 

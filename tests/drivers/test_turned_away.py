@@ -181,7 +181,7 @@ def test_without_a_429_there_is_a_stand_in(short: Probe, server: ThrottlingServe
     error = turned_away(server, reply=IN_BODY)
     assert (error.status_code, error.code, error.type) == (429, "admission_timeout", "rate_limit_error")
     assert error.response.json()["error"]["message"] == str(error)
-    assert DELAY - 5 < int(error.response.headers["retry-after"]) < DELAY + 3
+    assert DELAY / 2 < int(error.response.headers["retry-after"]) < DELAY + 5
     assert otel_ratelimit.parse_throttle(429, error.response.headers, error.response.content)
 
 

@@ -29,6 +29,7 @@ def test_the_router_takes_over_where_our_queue_gives_up(stage: Stage, turned_awa
         fallbacks=[{"gpt-4o": ["gpt-4o-mini"]}],
         num_retries=0,
     )
+    assert router.completion(model="gpt-4o-mini", messages=MESSAGES).choices  # its first call takes seconds
     turned_away(lambda: router.completion(model="gpt-4o", messages=MESSAGES).choices[0].message.content)
 
 
