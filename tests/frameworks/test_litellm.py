@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import otel_ratelimit
 from otel_ratelimit.testing import throttle_reply
 from tests.frameworks.conftest import Stage, TurnedAway
 
@@ -23,14 +24,16 @@ def deployment(stage: Stage, model: str) -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("default")  # LiteLLM's own
 def test_the_router_takes_over_where_our_queue_gives_up(stage: Stage, turned_away: TurnedAway) -> None:
-    """It sorts exceptions of the SDK by their class, and falls back on its own ``RateLimitError``."""
+    """It sorts exceptions of the SDK by their class, and falls back on its own ``RateLimitError``. (The router sets
+    ``max_retries=0``, and such calls would be sent at once.)"""
     router = litellm.Router(
         model_list=[deployment(stage, "gpt-4o"), deployment(stage, "gpt-4o-mini")],
         fallbacks=[{"gpt-4o": ["gpt-4o-mini"]}],
         num_retries=0,
     )
     assert router.completion(model="gpt-4o-mini", messages=MESSAGES).choices  # its first call takes seconds
-    turned_away(lambda: router.completion(model="gpt-4o", messages=MESSAGES).choices[0].message.content)
+    with otel_ratelimit.use(otel_ratelimit.Policy(max_wait=10, when_retries_disabled="wait")):
+        turned_away(lambda: router.completion(model="gpt-4o", messages=MESSAGES).choices[0].message.content)
 
 
 @pytest.mark.filterwarnings("default")
