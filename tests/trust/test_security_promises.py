@@ -12,8 +12,6 @@ PAGE = (ROOT / "SECURITY.md").read_text("utf-8")
 SECTION = PAGE.partition("## What is promised, and which test holds it")[2].partition("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
 PROMISES = [row for row in ROWS if row[0] != "promise"]
-ELSEWHERE = {"test_lockout.py", "test_reentrancy.py", "test_interrupts.py", "test_bounds.py"}
-"""Of ``tests/trust``; not there before the changes that they hold are."""
 
 
 def test_there_are_promises() -> None:
@@ -28,8 +26,6 @@ def test_a_promise_has_its_test(row: list[str]) -> None:
     files = re.findall(r"`(tests/[\w/]+\.py)`", row[1])
     assert files
     for file in files:
-        if Path(file).name in ELSEWHERE and not (ROOT / file).exists():
-            pytest.skip(f"{file} is not there yet")
         assert re.search(r"^(async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE)
 
 
