@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 import threading
 import time
 import traceback
@@ -25,7 +26,7 @@ from tests.telemetry_probe import Probe
 Instrumented = Callable[..., Probe]
 
 DELAY = 30.0
-SECRET = "planted-secret"
+SECRET = "planted-it"  # as long as the other prompts here
 ERROR = {
     "message": "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 6000, Used 6000, "
     f"Requested 3000. Please try again in {DELAY:g}s.",
@@ -64,14 +65,15 @@ def closed(short: Probe, server: ThrottlingServer) -> ThrottlingServer:
 
 
 def refuse(server: ThrottlingServer, reply: Reply) -> None:
-    """A call that is sent and refused; its key, prompt and headers are marked."""
+    """A call that is sent and refused; its key, prompt and headers are marked. It is as large as the other calls
+    of these tests: the refusal of a larger one would be no evidence against them."""
     server.script([reply])
     with (
         openai.OpenAI(base_url=server.base_url, api_key=f"{SECRET}-key") as client,
         nullcontext() if reply.status == 200 else pytest.raises(openai.RateLimitError),
     ):
         client.chat.completions.create(
-            model="gpt-4o", messages=[{"role": "user", "content": f"{SECRET}-prompt"}], extra_headers={"x-mine": SECRET}
+            model="gpt-4o", messages=[{"role": "user", "content": SECRET}], extra_headers={"x-mine": SECRET}
         )
 
 
@@ -116,7 +118,7 @@ def test_retry_after_tells_when_the_turn_would_come(closed: ThrottlingServer, sh
     """Not what the server said then, some of which is over."""
     error = turned_away(closed)
     expected = float(error.response.headers["retry-after-ms"]) / 1000
-    assert DELAY - 10 < expected < DELAY + 2
+    assert DELAY - 10 < expected < DELAY + 5
     assert int(error.response.headers["retry-after"]) == math.ceil(expected)
 
 
@@ -126,7 +128,9 @@ def test_message_and_note_say_what_happened(closed: ThrottlingServer) -> None:
     (note,) = notes(error)
     for text in (str(error), error.message, note):
         assert "nothing was sent" in text or "before anything was sent" in text
-        assert "would come in 2" in text or "would come in 30" in text
+        turn = re.search(r"would come in (\d+)", text)
+        assert turn
+        assert DELAY - 10 < int(turn[1]) < DELAY + 5
         assert "the server's last refusal" in text
         assert "asked for 30 s (limit: 6000 tokens a minute)" in text
     assert "Policy.max_wait" in str(error)

@@ -101,7 +101,7 @@ class TurnedAway:
     def refuse(self, before: float = 0.0) -> None:
         """Have a call to ``gpt-4o`` refused, after so many seconds."""
         self.stage.server.script([replace(throttle_reply(delay=30.0), before=before)])
-        messages: Any = [{"role": "user", "content": "Say hello."}]
+        messages: Any = [{"role": "user", "content": "Hi"}]  # a larger call's refusal would not hold the others
         with (
             openai.OpenAI(base_url=self.stage.url, api_key="test") as client,
             pytest.raises(openai.RateLimitError) as refused,
