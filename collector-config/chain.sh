@@ -6,6 +6,9 @@
 #
 #   chain.sh                 all of it
 #   chain.sh --no-jaeger     a sink for OTLP in Jaeger's place, if Jaeger has not been built yet
+#   chain.sh --ui DIRECTORY  Jaeger with its UI, whose files are in DIRECTORY (docs/how-to/view-in-jaeger.md says where a release has them)
+#   chain.sh --shipped       at the shipped intervals, with a restart of the Collector in the middle; some four minutes
+#   chain.sh --stay          leaves everything running at its end, and says where
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash collector-config/tools.sh packages

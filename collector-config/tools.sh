@@ -3,7 +3,9 @@
 #
 #   tools.sh packages     Prometheus and Alertmanager, from Debian's packages (needs root where they are missing)
 #   tools.sh collector    builds the Collector of builder.yaml with Go, and prints where it is
-#   tools.sh jaeger       builds Jaeger of jaeger/go.mod with Go, and prints where it is
+#   tools.sh jaeger [--ui DIRECTORY]
+#                         builds Jaeger of jaeger/go.mod with Go, and prints where it is; with --ui it serves the UI whose files are
+#                         in DIRECTORY (index.html and its like), also later: the module has none
 #   tools.sh phoenix      installs Arize Phoenix of phoenix/requirements.txt with uv, and prints where it is
 #   tools.sh find NAME    prints where collector, jaeger or phoenix is, if it is there; builds nothing
 #   tools.sh place NAME   prints where it would be
@@ -92,7 +94,14 @@ packages() {
 
 case ${1-} in
   packages) packages ;;
-  collector | jaeger) build "$1" ;;
+  collector) build "$1" ;;
+  jaeger)
+    if [ "${2-}" = --ui ]; then
+      [ -f "${3-}/index.html" ] || { echo "tools.sh: --ui: there is no index.html in ${3:-(no directory)}" >&2; exit 2; }
+    fi
+    build jaeger
+    [ "${2-}" != --ui ] || ln -sfn "$(cd "$3" && pwd)" "$(dirname "$(place_of jaeger)")/ui"
+    ;;
   phoenix) install ;;
   find)
     place=$(place_of "${2-}")
@@ -100,7 +109,7 @@ case ${1-} in
     ;;
   place) place_of "${2-}" ;;
   *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -18,7 +18,7 @@ _WORDS = frozenset(
         r"\w+",
         "sum min max avg count group by on ignoring without offset unless and or bool rate increase absent"
         " predict_linear histogram_quantile last_over_time min_over_time max_over_time sum_over_time count_over_time"
-        " clamp_max clamp_min group group_left vector scalar label_replace count",
+        " clamp_max clamp_min resets group group_left vector scalar label_replace count",
     )
 )
 """Of PromQL."""
@@ -49,11 +49,19 @@ def of_panel(panel: dict[str, Any]) -> list[str]:
     return [target["expr"] for target in panel.get("targets", ())]
 
 
-def filled_in(query: str) -> str:
-    """A query as Grafana sends it, everything chosen."""
-    for variable, value in (("$job", ".*"), ("$model", ".*"), ("$__rate_interval", "1m"), ("$__range", "5m")):
+def filled_in(query: str, span: int = 300, interval: int = 60) -> str:
+    """A query as Grafana sends it, everything chosen: ``span`` is what is shown, ``interval`` its rate interval, in seconds."""
+    for variable, value in (
+        ("$__rate_interval_ms", str(interval * 1000)), ("$__rate_interval", f"{interval}s"), ("$__range", f"{span}s"),
+        ("$job", ".*"), ("$instance", ".*"), ("$server", ".*"), ("$model", ".*"),
+    ):  # fmt: skip
         query = query.replace(variable, value)
     return query
+
+
+def panels() -> dict[str, list[str]]:
+    """The dashboard's queries, by the title of their panel."""
+    return {panel["title"]: of_panel(panel) for panel in json.loads(DASHBOARD.read_text())["panels"] if of_panel(panel)}
 
 
 def expressions() -> list[str]:
@@ -67,7 +75,7 @@ def expressions() -> list[str]:
 def metrics_in(expression: str) -> set[str]:
     """Names of metrics in a PromQL expression: what is left without selectors, groupings and ranges."""
     if expression.startswith("label_values("):
-        expression = expression.removeprefix("label_values(").split(",")[0]
+        expression = expression.removeprefix("label_values(").rpartition(", ")[0]
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by|on|ignoring|without)\s*\([^)]*\)|offset \w+", " ", expression)
     return set(re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", bare)) - _WORDS
 
@@ -89,7 +97,7 @@ def labels_in(expression: str) -> set[str]:
 def metrics_asked_for() -> set[str]:
     """Of all expressions, less what the recording rules make."""
     recorded = {rule["record"] for rule in recording_rules()}
-    return {name for expression in expressions() for name in metrics_in(expression)} - recorded
+    return {name for expression in expressions() for name in metrics_in(expression)} - recorded - {"ALERTS"}
 
 
 def families(exposition: str) -> set[str]:

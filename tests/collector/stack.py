@@ -1,7 +1,8 @@
 """The shipped configurations, run: Collector, Jaeger, Prometheus, Alertmanager and a webhook, on free loopback ports.
 
-What differs from the shipped files is here and nowhere else: addresses; intervals of a second instead of fifteen; and, in the
-copy of the rules, how long an alert must hold (``for``), since no test waits five minutes. Expressions and thresholds stay.
+What differs from the shipped files is here and nowhere else: addresses; and, unless the shipped intervals are asked for,
+intervals of a second instead of fifteen, and in the copy of the rules how long an alert must hold (``for``), since hardly a test
+waits five minutes. Expressions and thresholds stay.
 """
 
 from __future__ import annotations
@@ -69,8 +70,11 @@ class Collector:
 class Stack:
     """All of it. A context manager. Where Jaeger has not been built, a sink for OTLP takes its place (``jaeger`` is False)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, shipped: bool = False, ui: Path | None = None) -> None:
+        """``shipped``: with the shipped intervals; ``ui``: a directory with Jaeger's UI."""
         self._directory = directory
+        self._shipped = shipped
+        self._ui = ui
         self._exit = contextlib.ExitStack()
         self._prometheus_port, self._alertmanager_port = free_port(), free_port()
         self._webhook_log = directory / "webhook.log"
@@ -89,9 +93,12 @@ class Stack:
 
     def __enter__(self) -> Stack:
         try:
-            traces: Traces = JaegerTraces(self._directory, self.prometheus_url) if self.jaeger else SinkTraces()
+            traces: Traces = (
+                JaegerTraces(self._directory, self.prometheus_url, self._ui) if self.jaeger else SinkTraces()
+            )
             self.traces = self._exit.enter_context(traces)
-            self.collector = Collector(self._directory, self.traces.otlp_port)
+            slow = {"OTELCOL_SPAN_METRICS_INTERVAL": "15s", "OTELCOL_DECISION_WAIT": "60s"} if self._shipped else {}
+            self.collector = Collector(self._directory, self.traces.otlp_port, **slow)
             self._exit.enter_context(self.collector.program)
             self._exit.enter_context(self._alertmanager(self._webhook()))
             self._exit.enter_context(self._prometheus())
@@ -146,9 +153,10 @@ class Stack:
     def _alertmanager(self, webhook_port: int) -> Program:
         text = (CONFIGURATION / "alertmanager" / "alertmanager.yaml").read_text()
         configuration = yaml.safe_load(text.replace("host.docker.internal:9099", f"127.0.0.1:{webhook_port}"))
-        for route in (configuration["route"], *configuration["route"]["routes"]):
-            route["group_wait"] = "1s"
-        configuration["route"]["group_interval"] = "1s"
+        if not self._shipped:
+            for route in (configuration["route"], *configuration["route"]["routes"]):
+                route["group_wait"] = "1s"
+            configuration["route"]["group_interval"] = "1s"
         file = self._directory / "alertmanager.yaml"
         file.write_text(yaml.safe_dump(configuration))
         return Program(
@@ -173,14 +181,15 @@ class Stack:
             assert name in text
             text = text.replace(name, f"127.0.0.1:{port}")
         configuration = yaml.safe_load(text)
-        configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        if not self._shipped:
+            configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         rules = self._directory / "rules"
         rules.mkdir()
         for source in (CONFIGURATION / "prometheus" / "rules").glob("*.yaml"):
             document = yaml.safe_load(source.read_text())
             for group in document["groups"]:
                 for rule in group["rules"]:
-                    if "for" in rule:
+                    if "for" in rule and not self._shipped:
                         rule["for"] = "1s"
             (rules / source.name).write_text(yaml.safe_dump(document))
         file = self._directory / "prometheus.yaml"

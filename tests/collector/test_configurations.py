@@ -82,7 +82,7 @@ def test_the_manifest_has_exactly_the_components_that_are_used() -> None:
 def test_every_variable_is_documented_and_has_a_default(name: str) -> None:
     """The head of the file names each, with the default that the file has."""
     text = (CONFIGURATION / name).read_text()
-    used = dict(re.findall(r"\$\{env:(\w+):-([^}]*)\}", text))
+    used = {key: value or "(none)" for key, value in re.findall(r"\$\{env:(\w+):-([^}]*)\}", text)}
     assert len(re.findall(r"\$\{env:", text)) == len(re.findall(r"\$\{env:\w+:-", text))
     documented = dict(re.findall(r"^# ([A-Z_]{5,}) +(\S+) ", text, re.MULTILINE))
     if name == "collector-laptop.yaml":
@@ -251,6 +251,8 @@ def test_names_and_ports_fit_together() -> None:
     for uid, port in (("prometheus", "9090"), ("jaeger", "16686")):
         assert sources[uid]["url"] == f"http://{uid}:{port}"
         assert f"127.0.0.1:{port}:{port}" in services()[uid]["ports"]
+    # As often as programs export by default: graphs that look closer show zeros between two exports.
+    assert sources["prometheus"]["jsonData"]["timeInterval"] == "60s"
     (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert destination == {"name": "trace_id", "datasourceUid": "jaeger"}
     (provider,) = load("grafana", "provisioning", "dashboards", "dashboards.yaml")["providers"]
@@ -281,8 +283,17 @@ def test_the_dashboard_is_whole() -> None:
     """No two panels in one place, every panel with a title and a query, points that open a trace on some of them."""
     panels = [panel for panel in json.loads(queries.DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
-    assert all(panel["title"] and queries.of_panel(panel) for panel in panels)
-    with_exemplars = [panel["title"] for panel in panels for target in panel["targets"] if target["exemplar"]]
+    assert all(panel["title"] and panel["description"] and queries.of_panel(panel) for panel in panels)
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in panels)
+    dashboard = json.loads(queries.DASHBOARD.read_text())
+    assert dashboard["graphTooltip"] == 1  # one crosshair for all
+    assert {link["title"] for link in dashboard["links"]} == {"Throttled calls in Jaeger", "Runbooks"}
+    chained = {one["name"]: one["query"] for one in dashboard["templating"]["list"] if one["type"] == "query"}
+    assert list(chained) == ["job", "instance", "server", "model"]
+    for name, query in chained.items():  # each offers what those before it leave
+        assert set(re.findall(r"\$(\w+)", query)) == set(list(chained)[: list(chained).index(name)])
+    with_exemplars = [panel["title"] for panel in panels for target in panel["targets"] if target.get("exemplar")]
     assert len(with_exemplars) >= 3
 
 

@@ -206,7 +206,7 @@ def test_rules_and_dashboard_ask_only_for_what_is_emitted() -> None:
         value.replace(".", "_") for key, value in vars(names).items() if key.isupper() and isinstance(value, str)
     }
     labels = {label for expression in queries.expressions() for label in queries.labels_in(expression)}
-    assert labels <= attributes | {"job", "instance", "le"}
+    assert labels <= attributes | {"job", "instance", "le", "alertname", "alertstate", "severity"}
 
 
 def test_what_the_code_knows_is_not_asked_for_under_a_wrong_value() -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from tests.collector.programs import CONFIGURATION, Program, free_port, get_json
+from tests.collector.programs import CONFIGURATION, Program, find, free_port, get_json
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,17 @@ class SinkTraces:
         return [spans for spans in by_trace.values() if any(matches(span) for span in spans)]
 
 
-class JaegerTraces:
-    """A real Jaeger, with jaeger.yaml as shipped, asked by the API that its UI uses."""
+def kept_ui() -> Path | None:
+    """The UI that ``tools.sh jaeger --ui`` was told of; None for none."""
+    jaeger = find("jaeger")
+    ui = None if jaeger is None else Path(jaeger).with_name("ui")
+    return ui if ui is not None and (ui / "index.html").exists() else None
 
-    def __init__(self, directory: Path, prometheus_url: str) -> None:
+
+class JaegerTraces:
+    """A real Jaeger, with jaeger.yaml as shipped, asked by the API that its UI uses; with the UI where ``ui`` has its files."""
+
+    def __init__(self, directory: Path, prometheus_url: str, ui: Path | None = None) -> None:
         self.otlp_port = free_port()
         self._query_port = free_port()
         health = free_port()
@@ -123,6 +130,7 @@ class JaegerTraces:
                 "JAEGER_QUERY_GRPC_PORT": str(free_port()),
                 "JAEGER_HEALTH_PORT": str(health),
                 "PROMETHEUS_URL": prometheus_url,
+                **({"JAEGER_UI": str(ui)} if (ui := ui or kept_ui()) is not None else {}),
             },
         )
 
@@ -130,6 +138,10 @@ class JaegerTraces:
     def url(self) -> str:
         """Where its UI and API are."""
         return f"http://127.0.0.1:{self._query_port}"
+
+    def monitor_url(self, service: str) -> str:
+        """Its monitor page, set to the spans of this project: all are of kind internal, and the page begins with server."""
+        return f"{self.url}/monitor?service={service}&spanKind=internal&timeframe=3600000"
 
     def __enter__(self) -> JaegerTraces:
         self._program.__enter__()

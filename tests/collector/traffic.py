@@ -5,17 +5,20 @@
 - the demo's fan-out (gpt-4o) against the demo's limit, half of it;
 - a burst that does not pace itself (gpt-4o-mini) against the same limit, as a neighbour would send it;
 - calls that give up: a delay of two hours, and a quota that is used up; and one server error;
-- a caller's own span around a throttled call, and one around an undisturbed call, both with a credential in it.
+- a caller's own span around a throttled call, and one around an undisturbed call, both with a credential in it;
+- where ``TRAFFIC_HALF`` names a file: that file, a wait until it is gone, and another burst.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -121,6 +124,13 @@ def main() -> int:
         answered += asyncio.run(burst(server, "gpt-4o-mini", 20))
         failing = give_ups(server, client, elsewhere)
         answered += in_spans(server, client)
+        if "TRAFFIC_HALF" in os.environ:
+            half = Path(os.environ["TRAFFIC_HALF"])
+            half.touch()
+            while half.exists():
+                time.sleep(0.2)
+            server.take("tokens", traffic.TOKENS_PER_MINUTE)
+            answered += asyncio.run(burst(server, "gpt-4o-mini", 10))
         by_model: Counter[str] = Counter()
         for request in server.requests:
             if request.status == 429:
