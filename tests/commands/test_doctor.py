@@ -180,8 +180,6 @@ def findings(**variables: str) -> list[Check]:
         ({"OTEL_RATELIMIT_MODE": "off"}, "warning", "nothing waits", ""),
         ({"OTEL_EXPORTER_OTLP_ENDPONT": "http://x"}, "warning", "not known", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "failure", "has no scheme", "http://"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, "failure", "port 4317 is for grpc", "4318"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "failure", "4318 is", "4317"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/v1/traces"}, "failure", "the path is appended", "leave out"),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318"}, "failure", "used as it is", "/v1/traces"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:port"}, "failure", "the port is no number", ""),
@@ -206,6 +204,7 @@ def test_mistakes_are_named(variables: dict[str, str], status: str, text: str, a
         {},
         {"OTEL_RATELIMIT_MAX_WAIT": "30", "OTEL_RATELIMIT_MODE": "observe"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/", "OTEL_SERVICE_NAME": "shop"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317/", "OTEL_SERVICE_NAME": "shop"},  # a port proves nothing
         {
             "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otel.example.com/prefix",
             "OTEL_RESOURCE_ATTRIBUTES": "service.name=shop",

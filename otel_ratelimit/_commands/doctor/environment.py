@@ -18,7 +18,6 @@ AREA: Final = "environment"
 
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _SIGNALS: Final = ("TRACES", "METRICS")
-_PORTS: Final = {"grpc": 4317, "http/protobuf": 4318}
 _PROTOCOLS: Final = ("grpc", "http/protobuf", "http/json")
 _ELSEWHERE: Final = (
     "OTEL_PYTHON_",
@@ -124,22 +123,14 @@ def _endpoint(name: str, environment: Mapping[str, str]) -> Iterator[Check]:
     protocol = _protocol(name, environment)
     try:
         parts = urlsplit(value)
-        port = parts.port
+        _ = parts.port
     except ValueError:
         yield Check(AREA, "failure", f"{shown}: the port is no number")
         return
     if parts.scheme not in ("http", "https"):
         yield Check(AREA, "failure", f"{shown} has no scheme", "it must begin with http:// or https://")
         return
-    wrong = [other for other, its_port in _PORTS.items() if port == its_port and not protocol.startswith(other[:4])]
-    if wrong:
-        yield Check(
-            AREA,
-            "failure",
-            f"{shown}: port {port} is for {wrong[0]}, but the protocol is {protocol}",
-            f"use port {_PORTS.get(protocol, 4318)}, or set OTEL_EXPORTER_OTLP_PROTOCOL={wrong[0]}",
-        )
-    elif name == ENDPOINT and protocol != "grpc" and parts.path.rstrip("/").endswith(("/v1/traces", "/v1/metrics")):
+    if name == ENDPOINT and protocol != "grpc" and parts.path.rstrip("/").endswith(("/v1/traces", "/v1/metrics")):
         yield Check(
             AREA, "failure", f"{shown}: the path is appended by the exporter", "leave out what follows host and port"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,8 +15,10 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_ratelimit import _setup
+from otel_ratelimit._commands.doctor import wire
 from otel_ratelimit._commands.doctor.check import HIDDEN, Check, as_name, fault, without_secret
 
 AREA: Final = "export"
@@ -27,18 +28,6 @@ TIMEOUT: Final = "5"
 
 SPAN: Final = "otel-ratelimit doctor"
 """Name of the test span, and of its service where the environment names none."""
-
-_HINTS: Final = (
-    ("refused", "nothing listens there: is the Collector (or Jaeger) up, and is the port right?"),
-    (
-        "404",
-        "something listens there that does not take this signal: Jaeger takes traces only (OTEL_METRICS_EXPORTER=none)",
-    ),
-    ("401", "the endpoint wants a credential: OTEL_EXPORTER_OTLP_HEADERS"),
-    ("403", "the endpoint refuses the credential: OTEL_EXPORTER_OTLP_HEADERS"),
-    ("gaierror", "the host name cannot be resolved"),
-    ("timed out", "no answer in time: is a firewall or a proxy in between?"),
-)
 
 
 def check(environment: Mapping[str, str]) -> Iterator[Check]:
@@ -68,28 +57,29 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
             AREA,
             "failure",
             f"the {signal} exporter {', '.join(map(as_name, names))} is not installed",
-            "for OTLP: pip install 'otel-ratelimit[otlp]'",
+            _missing(names),
         )
         return
+    if signal == "traces":
+        yield from _sampler()
     for name, make in {**spans, **metrics}.items():
         if name == "console":
             yield Check(AREA, "ok", f"{signal}: to standard output")
             continue
         reason = ""
-        with _told() as told:
+        exporter: Any = None
+        with _quiet():
             try:
                 # A class that is no exporter (Prometheus' reader, which is asked instead of sending) has nobody to call.
-                exporter: Any = make() if issubclass(make, (SpanExporter, MetricExporter)) else None
-                unreachable = _unreachable(str(getattr(exporter, "_endpoint", "")))
-                told.extend(unreachable)
+                exporter = make() if issubclass(make, (SpanExporter, MetricExporter)) else None
+                # The exporter would try again and again where nobody listens.
+                away = not _proxied(_endpoint(exporter)) and wire.unreachable(_endpoint(exporter), float(TIMEOUT))
                 sent = exporter is None or (
-                    not unreachable and (_send_span(exporter) if signal == "traces" else _send_metrics(exporter))
+                    not away and (_send_span(exporter) if signal == "traces" else _send_metrics(exporter))
                 )
             except Exception as error:
-                told.append(f"{type(error).__name__}: {error}")
-                sent, exporter = False, None
-                reason = fault(error)
-        endpoint = str(getattr(exporter, "_endpoint", "")) if exporter is not None else ""
+                sent, reason = False, wire.meaning(str(error)) or fault(error)
+        endpoint = _endpoint(exporter)
         where = _shown(endpoint) if endpoint else ""
         what = "a test span" if signal == "traces" else "an empty batch"
         if sent:
@@ -103,7 +93,7 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
                 AREA,
                 "failure",
                 f"{signal}: {what} was not taken{f' by {where}' if where else ''}",
-                _advice(told, reason),
+                _advice(exporter, signal, reason),
             )
 
 
@@ -126,7 +116,8 @@ def _send_span(exporter: SpanExporter) -> bool:
             exporter.shutdown()
 
     service = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": SPAN}
-    provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)
+    # The wire is tested, whatever the environment's sampler would drop.
+    provider = TracerProvider(ALWAYS_ON, Resource.create(service), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(Watched()))
     provider.get_tracer("otel_ratelimit").start_span(SPAN).end()
     provider.shutdown()
@@ -139,39 +130,81 @@ def _send_metrics(exporter: MetricExporter) -> bool:
     return result is MetricExportResult.SUCCESS
 
 
-def _unreachable(endpoint: str) -> list[str]:
-    """Why no connection can be had, if so. The exporter itself would try again and again first, and not say why."""
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    if not parts.hostname or (parts.scheme in getproxies() and not proxy_bypass(parts.hostname)):
-        return []
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+def _endpoint(exporter: Any) -> str:
+    """Where the exporter sends to: the HTTP one keeps the whole address, the gRPC one host and port."""
+    return str(getattr(exporter, "_endpoint", ""))
+
+
+def _proxied(endpoint: str) -> bool:
+    """Whether a proxy of the environment is in between: what is heard directly then proves nothing."""
     try:
-        socket.create_connection((parts.hostname, port), float(TIMEOUT)).close()
-    except OSError as error:
-        return [f"{type(error).__name__}: {error}"]
-    return []
+        parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    except ValueError:
+        return False
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+
+
+def _advice(exporter: Any, signal: _setup.Signal, reason: str) -> str:
+    """What stands in the way: what is heard at the endpoint, or what the exporter failed by."""
+    endpoint = _endpoint(exporter) if exporter is not None else ""
+    if endpoint and not _proxied(endpoint):
+        certificate = getattr(exporter, "_certificate_file", None)
+        heard = wire.hear(
+            _with_scheme(endpoint, signal),
+            "grpc"
+            if type(exporter).__module__.startswith("opentelemetry.exporter.otlp.proto.grpc")
+            else "http/protobuf",
+            certificate=certificate if isinstance(certificate, str) else os.environ.get(wire.CERTIFICATE),
+            headers=getattr(exporter, "_headers", None) or {},
+            timeout=float(TIMEOUT),
+        )
+        if heard:
+            return heard
+    more = "the program's own log, of the logger opentelemetry, says more"
+    return f"{reason}; {more}" if reason else more
+
+
+def _with_scheme(endpoint: str, signal: _setup.Signal) -> str:
+    """gRPC's exporter forgets the scheme, which says whether TLS is spoken."""
+    if "://" in endpoint:
+        return endpoint
+    its_own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    said = (its_own or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).strip()
+    return f"{'https' if said.startswith('https://') else 'http'}://{endpoint}"
+
+
+def _missing(names: list[str]) -> str:
+    """How to get an exporter that is not installed."""
+    if "otlp_proto_grpc" in names:
+        return f"pip install {wire.GRPC_EXPORTER}, or speak HTTP (port 4318, as a rule): {wire.HTTP}"
+    return "for OTLP: pip install 'otel-ratelimit[otlp]'"
+
+
+def _sampler() -> Iterator[Check]:
+    """A head sampler decides before a throttle is known."""
+    sampler = sdk._import_sampler(sdk._get_sampler())
+    if sampler is None:
+        return
+    description = sampler.get_description()
+    collector = "use parentbased_always_on, and let the Collector choose: it knows what was throttled"
+    if "root:AlwaysOff" in description or description.startswith("AlwaysOff"):
+        yield Check(AREA, "warning", "traces: the sampler (OTEL_TRACES_SAMPLER) drops every trace", collector)
+    elif "TraceIdRatio" in description:
+        yield Check(
+            AREA,
+            "warning",
+            "traces: the sampler (OTEL_TRACES_SAMPLER) drops traces by chance, throttled or not",
+            collector,
+        )
 
 
 @contextmanager
-def _told() -> Iterator[list[str]]:
-    """What the exporter logs meanwhile: it returns only that it failed. Known words are looked for; the text is not shown."""
-    told: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
-
-    listener = Listener(logging.WARNING)
+def _quiet() -> Iterator[None]:
+    """What the exporter logs meanwhile is not shown: it may quote addresses and answers."""
     logger = logging.getLogger("opentelemetry")
-    logger.addHandler(listener)
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
     try:
-        yield told
+        yield
     finally:
-        logger.removeHandler(listener)
-
-
-def _advice(told: list[str], reason: str) -> str:
-    said = " ".join(told).lower()
-    hint = next((hint for word, hint in _HINTS if word in said), "")
-    more = "the program's own log, of the logger opentelemetry, says more"
-    return hint or (f"{reason}; {more}" if reason else more)
+        logger.removeHandler(handler)
