@@ -11,7 +11,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from otel_ratelimit import _settings, _setup
+from otel_ratelimit import _early, _settings, _setup
 from otel_ratelimit._core.policy import MEMORY, ConfigurationError, Policy, Priority, check_setting
 from otel_ratelimit._drivers import loops
 from otel_ratelimit._drivers.scope import block_policy, block_priority
@@ -56,6 +56,9 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
             policy = _settings.lenient_policy_from_environment()
         clock: Clock = kwargs.get("clock") or Clock()
 
+        if tracer_provider is None and meter_provider is None and policy.mode != "off":
+            _setup.keep_early_spans()
+
         def on_first_call() -> None:
             if tracer_provider is None and meter_provider is None:
                 _setup.set_up()
@@ -76,6 +79,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
             _log.warning("openai stays uninstrumented: %s", error)
 
     def _uninstrument(self, **kwargs: Any) -> None:
+        _early.forget()
         if self._hooks is not None:
             runtime = self._hooks.runtime
             self._hooks.remove()

@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 
 from opentelemetry import metrics, trace
 
+from otel_ratelimit import _early
+
 Signal = Literal["traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
 
@@ -65,9 +67,33 @@ def set_up() -> None:
             _from_file(sdk)
             return
         for signal in signals:
-            _from_variables(sdk, signal)
+            if signal == "metrics" or not _early.adopt():
+                _from_variables(sdk, signal)
     except Exception as error:
         _log.error("OpenTelemetry could not be set up from the environment (%s); calls go on without", _told(error))
+
+
+def keep_early_spans() -> None:
+    """Let no span get lost that the program opens before its first OpenAI call, if the environment asks for traces."""
+    if asked_for("traces", os.environ) and not os.environ.get("OTEL_CONFIG_FILE") and not provider_is_set("traces"):
+        _early.keep(tracer_provider)
+
+
+def tracer_provider() -> Any:
+    """A tracer provider as the environment asks for it, without making it the global one; None where it cannot be made."""
+    from opentelemetry.sdk import _configuration  # noqa: PLC0415
+
+    sdk: Any = _configuration
+    made: list[Any] = []
+    set_globally = sdk.set_tracer_provider  # what the SDK's own function ends with
+    sdk.set_tracer_provider = made.append
+    try:
+        _from_variables(sdk, "traces")
+    except _MissingError:
+        return None  # said at the first call
+    finally:
+        sdk.set_tracer_provider = set_globally
+    return made[0] if made else None
 
 
 def _from_file(sdk: Any) -> None:

@@ -17,7 +17,7 @@ LAYERS = [  # a module may import from its own layer and from those below it
     ["auto", "__main__", "_commands"],
     [""],
     ["_instrumentor"],
-    ["_setup", "_settings", "_drivers"],
+    ["_setup", "_early", "_settings", "_drivers"],
     ["_telemetry", "_stores"],
     ["_guard", "_core", "_version"],
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,67 @@ trace.set_tracer_provider(mine)
     done = run(server, code + CALL + after, OTEL_TRACES_EXPORTER="console")
     assert "mine True 4" in done.stdout
     assert '"name"' not in done.stdout  # the console exporter of the environment was not set up
+
+
+EARLY = """
+import otel_ratelimit.auto
+from opentelemetry import trace
+tracer = trace.get_tracer("app")
+job = tracer.start_as_current_span("job")
+job.__enter__()
+"""
+LATE = """
+job.__exit__(None, None, None)
+"""
+
+
+def spans_of(output: str) -> dict[str, dict[str, object]]:
+    """What the console exporter has printed, by name."""
+    decoder, found, at = json.JSONDecoder(), {}, output.find("{\n")
+    while at >= 0:
+        span, end = decoder.raw_decode(output, at)
+        found[span["name"]] = span
+        at = output.find("{\n", end)
+    return found
+
+
+def test_a_span_that_was_opened_before_the_first_call(server: ThrottlingServer) -> None:
+    """It is exported, and the call's span is in it: one trace. The provider that it went to is the global one then."""
+    done = run(server, EARLY + CALL + LATE + PROVIDERS, OTEL_TRACES_EXPORTER="console")
+    spans = spans_of(done.stdout)
+    assert spans["rate_limited chat gpt-4o"]["parent_id"] == spans["job"]["context"]["span_id"]  # type: ignore[index]
+    assert "traces TracerProvider" in done.stdout
+
+
+def test_early_spans_take_over_nobodys_set_up(server: ThrottlingServer) -> None:
+    """A provider that the program sets after such a span has all that follow, and is not refused."""
+    code = """
+tracer.start_span("early").end()
+from opentelemetry.sdk.trace import TracerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine)
+assert trace.get_tracer_provider() is mine
+job.__exit__(None, None, None)
+late = tracer.start_span("late")
+assert late.is_recording() and late.resource is mine.resource
+late.end()
+"""
+    done = run(server, EARLY + code + CALL, OTEL_TRACES_EXPORTER="console")
+    assert set(spans_of(done.stdout)) == {"early", "job"}
+    assert "not allowed" not in done.stderr
+
+
+def test_no_early_spans_where_nobody_asks(server: ThrottlingServer) -> None:
+    """Without a variable, with one that says no, after ``uninstrument``, and where the exporter is missing."""
+    ask = "print('recording', trace.get_current_span().is_recording())\n"
+    for environment in ({}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "console"},
+                        {"OTEL_TRACES_EXPORTER": "console", "OTEL_RATELIMIT_MODE": "off"},
+                        {"OTEL_TRACES_EXPORTER": "carrier_pigeon"}):  # fmt: skip
+        assert "recording False" in run(server, EARLY + ask, **environment).stdout, environment
+    gone = EARLY.replace(
+        "from opentelemetry import trace", "otel_ratelimit.uninstrument()\nfrom opentelemetry import trace"
+    )
+    assert "recording False" in run(server, gone + ask, OTEL_TRACES_EXPORTER="console").stdout
 
 
 def test_the_sdk_disabled(server: ThrottlingServer) -> None:
