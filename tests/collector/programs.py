@@ -21,7 +21,7 @@ CONFIGURATION = Path(__file__).parent.parent.parent / "collector-config"
 BUILT = ("collector", "jaeger", "phoenix")
 """Programs that tools.sh keeps outside of the checkout."""
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 240.0
 STOP_TIMEOUT = 20.0
 """Seconds; far more than either takes."""
 

@@ -26,7 +26,7 @@ from tests.telemetry_probe import Probe
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:Support for class-based:DeprecationWarning"),
 ]
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
