@@ -6,8 +6,9 @@
 #   tools.sh jaeger [--ui DIRECTORY]
 #                         builds Jaeger of jaeger/go.mod with Go, and prints where it is; with --ui it serves the UI whose files are
 #                         in DIRECTORY (index.html and its like), also later: the module has none
+#   tools.sh prometheus3  builds Prometheus of prometheus3/go.mod with Go, and prints where it is
 #   tools.sh phoenix      installs Arize Phoenix of phoenix/requirements.txt with uv, and prints where it is
-#   tools.sh find NAME    prints where collector, jaeger or phoenix is, if it is there; builds nothing
+#   tools.sh find NAME    prints where one of these four is, if it is there; builds nothing
 #   tools.sh place NAME   prints where it would be
 #
 # Ends with 3 where a program can neither be found nor had. What is built is kept outside of the checkout, under
@@ -23,6 +24,7 @@ source_of() {
   case $1 in
     collector) echo "$here/builder.yaml" ;;
     jaeger) echo "$here/jaeger/go.mod" ;;
+    prometheus3) echo "$here/prometheus3/go.mod" ;;
     phoenix) echo "$here/phoenix/requirements.txt" ;;
     *) echo "tools.sh: no such program: $1" >&2; exit 2 ;;
   esac
@@ -54,8 +56,10 @@ build() {
       nice "$work/builder" --config "$work/builder.yaml" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
       mv "$work/out/otelcol" "$work/collector"
     else
-      cp "$here/jaeger/go.mod" "$work"
-      (cd "$work" && nice go build -mod=mod -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger) \
+      local package=github.com/jaegertracing/jaeger/cmd/jaeger
+      [ "$1" = prometheus3 ] && package=github.com/prometheus/prometheus/cmd/prometheus
+      cp "$(source_of "$1")" "$work/go.mod"
+      (cd "$work" && nice go build -mod=mod -tags remove_all_sd -ldflags='-s -w' -o "$1" "$package") \
         2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     fi
     mkdir -p "$(dirname "$place")"
@@ -94,7 +98,7 @@ packages() {
 
 case ${1-} in
   packages) packages ;;
-  collector) build "$1" ;;
+  collector | prometheus3) build "$1" ;;
   jaeger)
     if [ "${2-}" = --ui ]; then
       [ -f "${3-}/index.html" ] || { echo "tools.sh: --ui: there is no index.html in ${3:-(no directory)}" >&2; exit 2; }
@@ -109,7 +113,7 @@ case ${1-} in
     ;;
   place) place_of "${2-}" ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -18,7 +18,7 @@ from typing import Any
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "collector-config"
 
-BUILT = ("collector", "jaeger", "phoenix")
+BUILT = ("collector", "jaeger", "phoenix", "prometheus3")
 """Programs that tools.sh keeps outside of the checkout."""
 
 START_TIMEOUT = 240.0
