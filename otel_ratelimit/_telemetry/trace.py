@@ -234,7 +234,7 @@ class CallTrace:
         self._waited += seconds
         parts = split_wait(seconds, reason, hint, delay)
         self.parts = self.parts.plus(parts)
-        span.set_attributes(dict(zip(_PARTS, parts, strict=True)))
+        _described(span, dict(zip(_PARTS, parts, strict=True)))
         if self._instruments.turns is not None:
             self._instruments.turns(self, self._subject.subject.model, None)
         _ended(span)
@@ -330,6 +330,11 @@ def _started(tracer: Tracer, name: str, what: dict[str, Any]) -> Span:
         return tracer.start_span(name, **what)
 
 
+@_guard.contained("span", lambda *_: None)
+def _described(span: Span, attributes: Attributes) -> None:
+    span.set_attributes(attributes)
+
+
 @_guard.contained("span", lambda _span: None)
 def _ended(span: Span) -> None:
     with _unsuppressed():
@@ -371,6 +376,7 @@ _PARTS: Final = (names.WAIT_HINT, names.WAIT_BUFFER, names.WAIT_QUEUED, names.WA
 """In the order of ``WaitParts``."""
 
 
+@_guard.contained("span", lambda _parent: False)
 def _is_genai(parent: Span) -> bool:
     """Whether the caller's span is about a model, so that ours would be counted beside it. Only what the SDK's own spans show."""
     attributes = getattr(parent, "attributes", None)
