@@ -46,10 +46,13 @@ def refusal_in(session: Session, result: Any) -> RefusedAnswer | None:
     fields = getattr(result, "__dict__", None)
     if fields is None:
         return _refusal(session, result, result) if type(result) is str and len(result) <= _PLAIN else None
-    if not fields.get("error") and not _marked(result):
+    # Two looks at what the models do not know, without a step into another function: each call comes here.
+    extra = getattr(result, "__pydantic_extra__", None)
+    if not fields.get("error") and (not extra or _SUSPICIOUS.isdisjoint(extra)):
         choices = fields.get("choices")
         if choices:
-            if not _marked(choices[0]):
+            extra = getattr(choices[0], "__pydantic_extra__", None)
+            if not extra or _SUSPICIOUS.isdisjoint(extra):
                 return None
         elif "http_response" in fields:
             content = openai_sdk.body_of(fields["http_response"])
@@ -68,12 +71,6 @@ def seen_through(session: Session, error: Exception) -> Exception:
     if not stumbled or response is None or response is session._observed:
         return error
     return _refusal(session, None, openai_sdk.body_of(response)) or error
-
-
-def _marked(model: Any) -> bool:
-    """Whether a model, or a choice in it, has a field that tells of an error."""
-    extra: dict[str, Any] | None = getattr(model, "__pydantic_extra__", None)
-    return bool(extra) and not _SUSPICIOUS.isdisjoint(extra or ())
 
 
 def _refusal(session: Session, answer: Any, body: object) -> RefusedAnswer | None:

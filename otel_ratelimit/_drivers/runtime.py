@@ -92,7 +92,7 @@ class Runtime:
         session = current.get()
         if session is not None and session.ours:
             return True
-        return self.store.interrupted() or bool(self._setting_up._is_owned())  # type: ignore[attr-defined]
+        return bool(self.store.owned() or self._setting_up._is_owned())  # type: ignore[attr-defined]
 
     def known(self, client: Any, options: Any) -> Known:
         """What this request is about, and whose limit it counts against; worked out at first sight and reused."""

@@ -75,9 +75,7 @@ class MemoryStore:
     """The store of one process. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = (
-            threading.RLock()
-        )  # of C, so that no interrupt comes between taking it and the block that gives it back
+        self._renew_lock()
         self._lines: dict[Account, Line] = {}
         self._waiting: weakref.WeakValueDictionary[Ticket, Place] = weakref.WeakValueDictionary()
         self._dropped: deque[tuple[Admission, Ticket]] = deque()
@@ -87,14 +85,17 @@ class MemoryStore:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
 
-    def interrupted(self) -> bool:
-        """Whether this thread is in the middle of a change of this store: what runs now has interrupted it."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+    def _renew_lock(self) -> None:
+        # Of C, so that no interrupt comes between taking it and the block that gives it back.
+        self._lock = lock = threading.RLock()
+        self.owned: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]
+        """Whether this thread is in the middle of a change: what runs now has interrupted it. (The lock's own function: each
+        call asks.)"""
 
     def drop(self, admission: Admission, ticket: Ticket) -> None:
         """A place has died that held something: from a finaliser, at any time, in any thread."""
         self._dropped.append((admission, ticket))
-        if not self.interrupted():
+        if not self.owned():
             with self._lock:
                 self._take_dropped()
 
@@ -155,7 +156,7 @@ class MemoryStore:
             return line.admission.gauges(now)
 
     def _forget(self) -> None:
-        self._lock = threading.RLock()
+        self._renew_lock()
         self._dropped.clear()
         for line in self._lines.values():
             line.dropped = True
@@ -246,7 +247,7 @@ class Place:
             return self._watch(cost, priority, not_before, now)
         store = self._store
         admission = self._admission
-        if store.interrupted():
+        if store.owned():
             return _ADMITTED
         with store._lock:
             store._now = now
@@ -278,7 +279,7 @@ class Place:
         if not_before is not None and now < not_before:
             return NotBefore(now, not_before, not_before)
         store = self._store
-        if store.interrupted():
+        if store.owned():
             return _ADMITTED
         with store._lock:
             store._now = now
@@ -314,7 +315,7 @@ class Place:
     ) -> None:
         """The attempt was answered: the ledgers learn, and whoever fits now is woken."""
         store = self._store
-        if self._ticket is None or store.interrupted():
+        if self._ticket is None or store.owned():
             return
         with store._lock:
             store._now = now
@@ -339,7 +340,7 @@ class Place:
         if ticket is None or ticket.state == SETTLED:
             return  # by far the usual end: answered, and holding nothing
         store = self._store
-        if store.interrupted():
+        if store.owned():
             store.drop(self._admission, ticket)
             self._ticket = None
             return

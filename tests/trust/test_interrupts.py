@@ -28,6 +28,9 @@ def _instrumented() -> Iterator[None]:
     otel_ratelimit.uninstrument()
 
 
+# What is thrown into a thread may also hit it in a finaliser, or before and after its work: Python tells of that by itself.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [pytest.param("signals", marks=needs_signals), "exceptions", "cancellations"])
 def test_a_storm_of_interrupts_leaves_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No place in flight, none queued, no lock held, no session current; and the next call is an ordinary one."""

@@ -149,9 +149,9 @@ def test_the_lock_knows_its_owner() -> None:
     store = MemoryStore()
     seen: list[bool] = []
     with store._lock:
-        assert store.interrupted()
-        thread = threading.Thread(target=lambda: seen.append(store.interrupted()))
+        assert store.owned()
+        thread = threading.Thread(target=lambda: seen.append(store.owned()))
         thread.start()
         thread.join()
     assert seen == [False]
-    assert not store.interrupted()
+    assert not store.owned()
