@@ -67,10 +67,16 @@ def run(
     reserve = RESERVE_NOW
     send = _SEND_FIRST
     why: WaitReason = "admission"
+    planned = 0.0
     while True:
+        before = purse.waited
         gave_up = yield from _turn(reserve, why, purse)
         if gave_up is not None:
             return gave_up
+        # A delay that was over before the call could wait for it (a long body to read, a busy machine) is spent all the same:
+        # else a server that refuses for ever would be asked for ever.
+        purse.waited = max(purse.waited, before + planned)
+        planned = 0.0
         outcome: Outcome = yield send
         if outcome.throttle is None:
             if outcome.failure is None:
@@ -93,6 +99,7 @@ def run(
         binding = throttle.source != "x-ratelimit-reset"
         if left < LEAST_WAIT or (binding and delay.asked > min(left, purse.budget.longest)):
             return purse.give_up("budget_exceeded", delay.asked or None)
+        planned = delay.seconds
         purse.paused += delay.seconds - delay.asked
         reserve, send = Reserve(outcome.at + delay.seconds), _SEND_AFTER_THROTTLE
         why = "backoff" if throttle.delay is None else "throttled"

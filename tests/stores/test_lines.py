@@ -35,7 +35,8 @@ def test_nobody_is_forgotten_while_a_call_is_under_way() -> None:
     """However long ago the account was used otherwise."""
     store, accounts = full_store()
     line = store.line(accounts[0], "label")
-    store.place(line).reserve(NOTHING_KNOWN, "normal", None, 0.5)
+    place = store.place(line)  # kept: a place that dies gives back what it holds
+    place.reserve(NOTHING_KNOWN, "normal", None, 0.5)
     for number in range(3 * MAX_ACCOUNTS):
         store.line(Account("server", b"payer", f"another {number}"), "label")
     assert not line.dropped

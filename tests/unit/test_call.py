@@ -239,6 +239,21 @@ def test_it_goes_as_a_probe_unless_the_server_has_said_that_the_limit_is_closed_
     assert run.send(ADMITTED) == Send(None)
 
 
+def test_delays_that_are_over_before_they_are_waited_for_use_the_budget_all_the_same() -> None:
+    """A machine so slow that each turn has come by the time it is asked for: the refusals end with the budget, not never."""
+    run = start(Policy(buffer=0.0, max_wait=2.0), random=0.5)
+    to_first_send(run)
+    for attempt in range(10):
+        try:
+            run.send(Outcome(at=float(attempt), throttle=throttle(None)))
+        except StopIteration as stop:
+            assert stop.value.reason == "budget_exceeded"
+            assert 2 <= attempt <= 5
+            return
+        assert run.send(ADMITTED) == Send("throttle")
+    raise AssertionError("it never ended")
+
+
 def test_a_call_that_was_refused_never_goes_as_a_probe_before_its_own_time() -> None:
     """Its turn would come too late, and its patience is long used up; the server's delay is waited for all the same."""
     run = start(Policy(buffer=0.0))
