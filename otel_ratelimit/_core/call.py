@@ -34,7 +34,7 @@ from otel_ratelimit._core.events import (
     WaitReason,
     Woken,
 )
-from otel_ratelimit._core.policy import Budget, Policy, delay_after
+from otel_ratelimit._core.policy import FIRST_REPEAT_FLOOR, Budget, Policy, delay_after
 from otel_ratelimit._core.throttle import Throttle
 
 LEAST_WAIT: Final = 0.001
@@ -99,7 +99,7 @@ def run(
         binding = throttle.source != "x-ratelimit-reset"
         if left < LEAST_WAIT or (binding and delay.asked > min(left, purse.budget.longest)):
             return purse.give_up("budget_exceeded", delay.asked or None)
-        planned = delay.seconds
+        planned = delay.seconds if binding else min(delay.seconds, FIRST_REPEAT_FLOOR)
         purse.paused += delay.seconds - delay.asked
         reserve, send = Reserve(outcome.at + delay.seconds), _SEND_AFTER_THROTTLE
         why = "backoff" if throttle.delay is None else "throttled"

@@ -258,6 +258,18 @@ def test_delays_that_are_over_before_they_are_waited_for_use_the_budget_all_the_
     assert 3 <= attempts <= 6
 
 
+def test_a_reset_time_that_nobody_waits_for_is_not_spent() -> None:
+    """It says when the limit is full: where a ledger lets the call go long before, the budget is as it was but for a tenth."""
+    run = start(Policy(buffer=0.0, max_wait=60.0))
+    to_first_send(run)
+    for _ in range(20):
+        run.send(Outcome(at=0.0, throttle=throttle(50.0, source="x-ratelimit-reset")))
+        assert run.send(ADMITTED) == Send("throttle")
+    verdict = end(run, Outcome(at=0.0, throttle=throttle(59.0)))
+    assert isinstance(verdict, GiveUp)
+    assert verdict.waited == pytest.approx(2.0)
+
+
 def test_a_call_that_was_refused_never_goes_as_a_probe_before_its_own_time() -> None:
     """Its turn would come too late, and its patience is long used up; the server's delay is waited for all the same."""
     run = start(Policy(buffer=0.0))
