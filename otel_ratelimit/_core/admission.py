@@ -178,12 +178,13 @@ class Admission:
         ticket.collected = True
         return None
 
-    def closed_until(self, ticket: Ticket) -> float | None:
-        """Until when the server told a caller to stay away, the last that it refused; None where that is no evidence against
-        this call, because it came later, or is smaller."""
+    def closed_until(self, ticket: Ticket) -> tuple[float | None, bool]:
+        """Until when the server told the call to stay away that it refused last, None where it has refused none, or a larger one;
+        and whether that was since this call came, or came back."""
         limits = self._limits
-        told = limits.closed_at >= ticket.since and limits.closed_size <= ticket.needs[1]
-        return limits.closed_until if told else None
+        if limits.closed_until == -math.inf or limits.closed_size > ticket.needs[1]:
+            return None, False
+        return limits.closed_until, limits.closed_at >= ticket.since
 
     def settle_calmly(self, ticket: Ticket, now: float) -> bool:
         """An attempt was answered well, and that is all that it can teach: it left when all was calm, nobody waits, and

@@ -111,9 +111,12 @@ def _turn(reserve: Reserve, why: WaitReason, purse: _Purse) -> Generator[Command
     while isinstance(answer, NotBefore):
         asked = answer.expected - answer.now
         told = 0.0 if reserve.not_before is None else max(reserve.not_before - answer.now, 0.0)
-        late = asked > purse.left
+        closed = answer.closed_until is not None and answer.closed_until - answer.now > purse.left
+        late = closed or asked > purse.left
         may_wait = min(purse.left, told + purse.patience) if late else purse.left
-        if may_wait < LEAST_WAIT and (answer.closed_until is None or answer.closed_until - answer.now <= purse.left):
+        # The server's own word that it is pointless: to be asked for anew at once, as the SDK alone would, not after a wait.
+        ask = told < LEAST_WAIT if closed and not answer.fresh else may_wait < LEAST_WAIT and not closed
+        if ask:
             answer = yield _AS_PROBE
             if not isinstance(answer, NotBefore):
                 break

@@ -79,14 +79,15 @@ class Admitted:
 class NotBefore:
     """Not yet, it is ``now``: asking again before ``at`` is pointless; the turn is likely to come at ``expected``.
 
-    ``closed_until``: until when the server told a caller to stay away, the last that it refused since this call came; None where
-    it has refused none, or a larger one.
+    ``closed_until``: until when the server told the call to stay away that it refused last; None where it has refused none, or a
+    larger one. ``fresh``: whether that was since this call came.
     """
 
     now: float
     at: float
     expected: float
     closed_until: float | None = None
+    fresh: bool = False
 
 
 @dataclass(slots=True)

@@ -53,14 +53,15 @@ class Learning:
         calm_until: and the time up to which the ledgers need not be looked at.
         largest: tokens of the largest call that was served of late.
         looked_at: when headers were last read while all was calm.
-        closed_until: until when the server told the call to stay away that it refused last; closed_at: when it said so;
-        closed_size: the tokens of that call. (A refusal may be about the call's size: it says nothing of smaller ones.)
+        closed_until: until when the server told the call to stay away that it refused last, minus infinity once a later one was
+        served; closed_at: when it said so; closed_by: the latest request that had left then; closed_size: the tokens of that
+        call. (A refusal may be about the call's size: it says nothing of smaller ones.)
         news_at: when the last request left, or the last answer that was learned from came.
     """
 
     __slots__ = (
-        "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_size", "closed_until", "gates",
-        "largest", "looked_at", "news_at", "probe", "returned", "spent", "tariff", "trust",
+        "_oversized_at", "_quickest", "book", "calm", "calm_until", "closed_at", "closed_by", "closed_size",
+        "closed_until", "gates", "largest", "looked_at", "news_at", "probe", "returned", "spent", "tariff", "trust",
     )  # fmt: skip
 
     def __init__(self, gates: Gates) -> None:
@@ -75,6 +76,7 @@ class Learning:
         self.news_at = -math.inf
         self.closed_at = self.closed_until = -math.inf
         self.closed_size = 0.0
+        self.closed_by = -1
         self.largest = 0.0
         self.looked_at = -math.inf
         self._quickest = math.inf
@@ -161,6 +163,7 @@ class Learning:
         if throttle.retryable:
             self.closed_at = now
             self.closed_size = ticket.needs[1]
+            self.closed_by = self.gates.sent
             self.closed_until = now if throttle.delay is None else now + throttle.delay
             self._take_numbers(ticket, throttle, now, told)
             self._close(ticket, throttle, now, told, slow_down=slow_down, waiting=waiting)
@@ -180,6 +183,8 @@ class Learning:
         if ticket.forced:
             self.probe.served(ticket.number)
             self._uncharge(ticket, 0, told)  # a ledger that had no room for it was not charged, or there was more
+        if ticket.sent > self.closed_by:
+            self.closed_until = -math.inf
         if gates.gated and ticket.sent > gates.refused_by:
             gates.open()
             shows_room = all(level > CALM * entry.ledger.capacity for entry, level in told.items())

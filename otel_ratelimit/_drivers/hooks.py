@@ -160,7 +160,8 @@ class Hooks:
             return None
         policy = block_policy.get() or runtime.policy
         sessions = _SESSIONS.get(policy.mode)
-        if sessions is None or runtime.interrupted():
+        # What is switched off for the program stays so in every block: whoever runs it must be able to.
+        if sessions is None or runtime.policy.mode == "off" or runtime.interrupted():
             return None
         if runtime.on_first_call is not None:
             runtime.first_call()

@@ -268,7 +268,7 @@ class Place:
                 store._waiting.pop(ticket, None)
             else:
                 store._waiting[ticket] = self
-                answer = NotBefore(now, at, admission.turn(ticket, now), admission.closed_until(ticket))
+                answer = NotBefore(now, at, admission.turn(ticket, now), *admission.closed_until(ticket))
             self.cause = admission.cause
             wakes = self._collect_wakes()
         wake_all(wakes)

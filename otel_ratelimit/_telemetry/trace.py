@@ -303,7 +303,9 @@ class CallTrace:
                     self._foreseen,
                 )
             else:
-                _log.warning("%s gave up after %s and %.3f s of waiting (%s)", what, times, self._waited, reason)
+                # With max_retries=0 it is the way of the program, which has a plan of its own: no warning for each refusal.
+                level = logging.INFO if reason == "retries_disabled" else logging.WARNING
+                _log.log(level, "%s gave up after %s and %.3f s of waiting (%s)", what, times, self._waited, reason)
         if error_type is not None:
             self._root.set_attribute(names.ERROR_TYPE, error_type)
             self._root.set_status(Status(StatusCode.ERROR))

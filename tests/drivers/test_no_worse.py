@@ -271,3 +271,31 @@ def test_the_setting_is_told_to_policy() -> None:
         assert Policy(when_retries_disabled=value).when_retries_disabled == value
     with pytest.raises(otel_ratelimit.ConfigurationError, match="send, pace, wait"):
         Policy(when_retries_disabled="never")  # type: ignore[arg-type]
+
+
+def test_what_is_switched_off_for_the_program_stays_so_in_every_block(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """Whoever runs a program can switch the plugin off, whatever policies its blocks have."""
+    probe = instrumented(mode="off")
+    server.script([throttle_reply(delay=60.0, retry_after=False)])
+    with otel_ratelimit.use(Policy(max_wait=120.0)):
+        assert caller(server, chat).choices  # by the SDK's own backoff, of a second
+    assert probe.spans() == []
+    assert probe.total("otel_ratelimit.call.duration") == 0
+
+
+def test_a_day_that_is_used_up_fails_as_fast_as_with_the_sdk_alone(
+    caller: Caller, server: ThrottlingServer, instrumented: Instrumented
+) -> None:
+    """By the message's numbers the next turn comes in seven minutes, by the header in a day: the server's answer, each time."""
+    probe = instrumented()
+    message = "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1."
+    body = {"error": {"code": "rate_limit_exceeded", "message": message}}
+    server.script([Reply(status=429, headers=DAY, json=body)] * 3)
+    for _ in range(3):
+        with pytest.raises(openai.RateLimitError):
+            caller(server, chat)
+    assert server.counts.requests == 3
+    assert probe.total("otel_ratelimit.wait.duration") == 0
+    assert caller(server, chat).choices

@@ -280,15 +280,18 @@ def test_exemplars_lead_from_a_point_to_its_trace(server: ThrottlingServer) -> N
 def test_one_log_line_for_a_wait_and_one_for_a_give_up(
     server: ThrottlingServer, probe: Probe, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """INFO and WARNING, with figures."""
+    """With figures: INFO for a wait, and for a refusal that a program without retries expects; WARNING for all other give-ups."""
     server.script([throttle_reply(0.05)])
     with caplog.at_level(logging.INFO, logger="otel_ratelimit"):
         call(client)
         server.script([throttle_reply(0.05)])
         with pytest.raises(openai.RateLimitError):
             client.with_options(max_retries=0).chat.completions.create(model="evil\nname", messages=MESSAGES)
-    wait, give_up = (record for record in caplog.records if record.name == "otel_ratelimit")
-    assert (wait.levelname, give_up.levelname) == ("INFO", "WARNING")
+        server.script([throttle_reply(5.0)])
+        with otel_ratelimit.use(otel_ratelimit.Policy(max_wait=0.1)), pytest.raises(openai.RateLimitError):
+            call(client)
+    wait, give_up, late = (record for record in caplog.records if record.name == "otel_ratelimit")
+    assert (wait.levelname, give_up.levelname, late.levelname) == ("INFO", "INFO", "WARNING")
     assert wait.getMessage().startswith("chat gpt-4o waits 0.0")
     assert give_up.getMessage() == "chat evil?name gave up after 1 throttle and 0.000 s of waiting (retries_disabled)"
 

@@ -493,10 +493,10 @@ def test_a_refusal_is_no_evidence_against_a_call_that_came_later_or_is_smaller()
     admission.settle(waiting[0], 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
     smaller, same = waiting[-2:]
     assert not smaller.admitted
-    assert admission.closed_until(smaller) is None
-    assert admission.closed_until(same) == 86_401.0
+    assert admission.closed_until(smaller) == (None, False)
+    assert admission.closed_until(same) == (86_401.0, True)
     later = admission.enter(2.0, CALL, "normal")
-    assert admission.closed_until(later) is None
+    assert admission.closed_until(later) == (86_401.0, False)
 
 
 def test_a_closed_limit_is_asked_ever_more_seldom_but_once_a_minute() -> None:

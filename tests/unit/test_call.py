@@ -194,12 +194,12 @@ def test_a_call_whose_turn_would_come_after_its_budget_is_told_at_once() -> None
     """It is never sent, and never sleeps."""
     run = start(Policy(max_wait=10.0))
     next(run)
-    assert end(run, NotBefore(0.0, 1.0, 10.5, 60.0)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
+    assert end(run, NotBefore(0.0, 1.0, 10.5, 60.0, fresh=True)) == GiveUp("queue_budget_exceeded", 10.5, 0.0, 10.0)
 
 
 def test_by_default_it_stays_in_the_queue_for_as_long_as_the_sdk_alone_would_have_asked() -> None:
     """Two retries: 0.5 and 1 s between, half a second for each of three requests. Then it fails unsent; or goes, if it may."""
-    for answer in (NotBefore(3.0, 60.0, 86_400.0, 86_400.0), ADMITTED):
+    for answer in (NotBefore(3.0, 60.0, 86_400.0, 86_400.0, fresh=True), ADMITTED):
         run = start()
         next(run)
         assert run.send(NotBefore(0.0, 60.0, 86_400.0)) == Sleep(3.0, "admission")
@@ -219,7 +219,7 @@ def test_a_rest_of_patience_that_no_clock_can_tell_is_none() -> None:
     now = 1e6
     assert run.send(NotBefore(now, 2e6, 2e6)) == Sleep(now + 3.0, "admission")
     run.send(Woken(3.0 - 1e-12))
-    assert isinstance(end(run, NotBefore(now + 3.0, 2e6, 2e6, 2e6)), GiveUp)
+    assert isinstance(end(run, NotBefore(now + 3.0, 2e6, 2e6, 2e6, fresh=True)), GiveUp)
 
 
 @pytest.mark.parametrize("closed_until", [None, 303.0])
@@ -283,6 +283,18 @@ def test_a_call_that_was_refused_never_goes_as_a_probe_before_its_own_time() -> 
     assert run.send(NotBefore(201.0, 261.0, 86_400.0)) == Sleep(206.0, "throttled")
     run.send(Woken(5.0))
     assert run.send(NotBefore(206.0, 266.0, 86_400.0)) == Reserve(None, as_probe=True)
+
+
+def test_a_limit_that_the_server_has_closed_for_longer_than_the_budget_is_asked_at_once() -> None:
+    """Though our numbers say that the turn comes in seven minutes: "Limit 200, Used 200" a day, and a Retry-After of 86,400 s.
+    The SDK alone would have the server's answer at once, and so has the caller."""
+    run = start()
+    next(run)
+    assert run.send(NotBefore(0.0, 15.0, 432.0, 86_400.0)) == Reserve(None, as_probe=True)
+    assert run.send(ADMITTED) == Send(None)
+    verdict = end(run, Outcome(at=0.1, throttle=throttle(86_400.0, source="retry-after")))
+    assert isinstance(verdict, GiveUp)
+    assert verdict.waited == 0.0
 
 
 def test_waiting_for_a_turn_never_outlasts_the_budget() -> None:
