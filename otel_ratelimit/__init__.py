@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_ratelimit._version import __version__
 
 if TYPE_CHECKING:
-    from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
+    from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
     from otel_ratelimit._core.policy import ConfigurationError, Policy
     from otel_ratelimit._core.throttle import Throttle
     from otel_ratelimit._drivers.aliases import alias
@@ -49,8 +49,8 @@ _HOMES = {
     "WaitEvent": "_telemetry.callbacks",
     "alias": "_drivers.aliases",
     "instrument": "_instrumentor",
-    "parse_stream_event": "_core.hints",
-    "parse_throttle": "_core.hints",
+    "parse_stream_event": "_core.parsing",
+    "parse_throttle": "_core.parsing",
     "policy_from_environment": "_settings",
     "priority": "_instrumentor",
     "uninstrument": "_instrumentor",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import openai
 
 from otel_ratelimit import _guard
-from otel_ratelimit._core.hints import parse_throttle
+from otel_ratelimit._core.parsing import parse_throttle
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 

@@ -130,7 +130,7 @@ def turned_away(session: Session, verdict: Verdict) -> AdmissionTimeoutError:
     refusal: Refusal | None = line.refusal
     limit = limit_words(
         None if refusal is None else refusal_words(refusal.throttle, now - refusal.at),
-        gauge_words(session.runtime.store.gauges(line, now)),
+        gauge_words(session.runtime.store.levels_of(line, now)),
     )
     message = queue_message(verdict, limit)
     headers = dict(refusal.headers) if refusal is not None else {"content-type": "application/json"}

@@ -10,7 +10,7 @@ from otel_ratelimit._core.events import GiveUp, GiveUpReason
 from otel_ratelimit._core.waits import WaitParts
 
 if TYPE_CHECKING:
-    from otel_ratelimit._core.admission import Gauge
+    from otel_ratelimit._core.limiters.permits import Level
     from otel_ratelimit._core.throttle import Throttle
 
 WORTH_SAYING: Final = 1.0
@@ -104,7 +104,7 @@ def refusal_words(throttle: Throttle, age: float) -> str:
     return f"the server's last refusal, {max(age, 0.0):.1f} s ago{told}{which}"
 
 
-def gauge_words(gauges: Iterable[Gauge]) -> str | None:
+def gauge_words(gauges: Iterable[Level]) -> str | None:
     """The limit that has least left, by what the server said of it; None where it named none."""
     known = [gauge for gauge in gauges if gauge.limit > 0]
     if not known:

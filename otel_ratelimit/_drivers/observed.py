@@ -12,7 +12,7 @@ from typing import Any
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
 from otel_ratelimit._core.events import Command, Event, GiveUp, Send, Verdict
-from otel_ratelimit._core.hints import Readings
+from otel_ratelimit._core.parsing import Readings
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.notes import observed_note

@@ -16,7 +16,7 @@ from openai._streaming import AsyncStream, Stream
 from openai._types import NotGiven
 
 from otel_ratelimit._core.events import FailureReason
-from otel_ratelimit._core.hints import parse_throttle
+from otel_ratelimit._core.parsing import parse_throttle
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers.operations import operation_of
 from otel_ratelimit._drivers.providers import provider_of

@@ -16,7 +16,7 @@ import wrapt
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core.cost import NOTHING_KNOWN
-from otel_ratelimit._core.hints.updates import TYPE, read_update
+from otel_ratelimit._core.parsing.updates import TYPE, read_update
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_policy

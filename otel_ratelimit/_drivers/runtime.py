@@ -76,7 +76,7 @@ class Runtime:
     def first_call(self) -> None:
         """Run what was put off until the first call; every other call waits for it, none runs it again."""
         # What reads answers has many patterns: too slow for the import of a program, and for the middle of a throttle.
-        from otel_ratelimit._core.hints import events, limits, response  # noqa: F401, PLC0415
+        from otel_ratelimit._core.parsing import events, limits, response  # noqa: F401, PLC0415
 
         with self._setting_up:
             action, self.on_first_call = self.on_first_call, None

@@ -29,7 +29,7 @@ from otel_ratelimit._core.events import (
     Verdict,
     Woken,
 )
-from otel_ratelimit._core.hints import Readings
+from otel_ratelimit._core.parsing import Readings
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import errors, openai_sdk
@@ -83,8 +83,8 @@ class Session(TracedCall):
         self._cost = cost = estimate(options.url, options.json_data)
         self.began = self._attempt_began = now = runtime.clock.monotonic()
         # Last of all, so that a fault of ours cannot leave a reservation behind.
-        calm = self.place.reserve_calmly(cost, block_priority.get() or policy.priority, now)
-        self.at_once = _SEND if calm else None  # the first step, where it is known already; else `start` tells
+        fast = self.place.reserve_fast(cost, block_priority.get() or policy.priority, now)
+        self.at_once = _SEND if fast else None  # the first step, where it is known already; else `start` tells
 
     @property
     def max_retries(self) -> int:
@@ -162,7 +162,7 @@ class Session(TracedCall):
         """The attempt returned; the call is over."""
         runtime = self.runtime
         now = runtime.clock.monotonic()
-        if not self.place.settle_calmly(now):
+        if not self.place.settle_fast(now):
             self._answered_well(now, result)
         response = self.response
         status = response.status_code if response is not None else None

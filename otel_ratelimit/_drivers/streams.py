@@ -19,8 +19,8 @@ from opentelemetry import context as otel_context
 
 from otel_ratelimit import _guard
 from otel_ratelimit._core.events import Deliver, GiveUp, Outcome
-from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
 from otel_ratelimit._core.opening import FAILURES, MAX_HELD, is_bookkeeping
+from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
 from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import aio, openai_sdk, sync

@@ -1,7 +1,7 @@
 """The limits of this process: one ``Admission`` for each account and model, behind one lock.
 
 Owns the lock, the registry of keys, the waking of waiters and what happens at a fork. Decides nothing: whose turn it is, is
-``_core.admission``'s business. The lock is held for microseconds, and never across I/O, a sleep or a callback of anybody
+``_core.queueing``'s business. The lock is held for microseconds, and never across I/O, a sleep or a callback of anybody
 else.
 
 *Interrupted.* A signal handler or a finaliser may run in the middle of a change, in the thread that makes it, and make a call, or
@@ -22,16 +22,18 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_ratelimit._core.admission import Admission, Gauge
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.buckets.infer import unit_of
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
+from otel_ratelimit._core.limiters.permits import Level
 from otel_ratelimit._core.policy import Priority
-from otel_ratelimit._core.queue import IN_FLIGHT, NEW, SETTLED, Ticket
+from otel_ratelimit._core.queueing.admission import Admission
+from otel_ratelimit._core.queueing.ticket import IN_FLIGHT, NEW, SETTLED, Ticket
 from otel_ratelimit._core.throttle import Throttle
-from otel_ratelimit._core.windows import unit_of
 
 if TYPE_CHECKING:
-    from otel_ratelimit._core.hints.limits import LimitReading
+    from otel_ratelimit._core.parsing.limits import LimitReading
 
 MAX_ACCOUNTS: Final = 1000
 """Admissions kept. Beyond it those that were used longest ago go, a tenth of all, if nobody waits in them."""
@@ -139,10 +141,10 @@ class MemoryStore:
         of one kind and window (a project's beside an organisation's) the tightest."""
         with self._lock:
             now = self._now
-            found = [(line.label, line.admission.gauges(now)) for line in self._lines.values()]
-        for label, gauges in found:
-            tightest: dict[tuple[str, str], Gauge] = {}
-            for gauge in gauges:
+            found = [(line.label, line.admission.levels(now)) for line in self._lines.values()]
+        for label, levels in found:
+            tightest: dict[tuple[str, str], Level] = {}
+            for gauge in levels:
                 key = (gauge.kind, unit_of(gauge.window))
                 known = tightest.get(key)
                 if known is None or gauge.remaining / gauge.limit < known.remaining / known.limit:
@@ -150,10 +152,10 @@ class MemoryStore:
             for (kind, window), gauge in tightest.items():
                 yield label, kind, window, gauge.limit, gauge.remaining, gauge.reset
 
-    def gauges(self, line: Line, now: float) -> list[Gauge]:
+    def levels_of(self, line: Line, now: float) -> list[Level]:
         """What is known of the limits of one account."""
         with self._lock:
-            return line.admission.gauges(now)
+            return line.admission.levels(now)
 
     def _forget(self) -> None:
         self._renew_lock()
@@ -208,6 +210,7 @@ class Place:
     _ticket: Ticket | None = None
     _wake: Callable[[], object] | None = None
     _woken = False
+    _sent_at: float | None = None
     cause: Any = None
     """What the throttle that closed the gate was handed in with, also when that was another call's."""
 
@@ -226,14 +229,14 @@ class Place:
         if ticket is not None and ticket.state != SETTLED:
             self._store.drop(self._admission, ticket)
 
-    def reserve_calmly(self, cost: Cost, priority: Priority, now: float) -> bool:
+    def reserve_fast(self, cost: Cost, priority: Priority, now: float) -> bool:
         """Take a place where it is certain to be free: by far the usual call. False: nothing was done, :meth:`reserve` tells."""
         store = self._store
         with store._lock:
             store._now = now
             admission = self._admission
             self._ticket = ticket = admission.ticket(cost, priority)
-            return admission.join_calmly(ticket, now)
+            return admission.join_fast(ticket, now)
 
     def wait_for_nobody(self) -> None:
         """From now on the ledgers only watch this call; for one that waits already it is too late."""
@@ -289,17 +292,15 @@ class Place:
 
     def sent(self, now: float) -> None:
         """The request is built and about to leave: between its turn and here it may have waited for a processor."""
-        ticket = self._ticket
-        if ticket is not None and ticket.state == IN_FLIGHT:
-            ticket.sent_at = now  # only read by this call's own settle
+        self._sent_at = now
 
-    def settle_calmly(self, now: float) -> bool:
+    def settle_fast(self, now: float) -> bool:
         """The attempt was answered well. True if that was all that it could teach; False: nothing was done, tell all."""
         ticket = self._ticket
         if ticket is None:
             return True
         with self._store._lock:
-            return self._admission.settle_calmly(ticket, now)
+            return self._admission.settle_fast(ticket, now)
 
     def settle(
         self,
@@ -319,17 +320,18 @@ class Place:
             return
         with store._lock:
             store._now = now
-            self._admission.settle(
-                self._ticket,
+            attempt = Attempt(
                 now,
-                readings=readings,
-                throttle=throttle,
-                succeeded=succeeded,
+                succeeded,
+                self._sent_at,
+                readings,
+                throttle,
+                slow_down=slow_down,
                 rejected=rejected,
                 used_tokens=used_tokens,
-                slow_down=slow_down,
-                cause=cause,
             )
+            self._sent_at = None
+            self._admission.settle(self._ticket, attempt, cause=cause)
             wakes = self._collect_wakes()
         if wakes:
             wake_all(wakes)

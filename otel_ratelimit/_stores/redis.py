@@ -1,7 +1,7 @@
 """The store of a fleet: the same as in memory, with every admission a member of the fleet that shares its limit in Redis.
 
 Owns the wiring: which admission is made, the thread that exchanges for it, what happens at a fork and at the end. The
-rules are in ``_core.lease`` and ``ledger.lua``; the memory store's lock guards everything here as well.
+rules are in ``_core.fleet`` and ``allocation.lua``; the memory store's lock guards everything here as well.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import secrets
 import weakref
 from collections.abc import Callable
 
-from otel_ratelimit._core.admission import Admission
-from otel_ratelimit._core.fleet import FleetAdmission
+from otel_ratelimit._core.fleet.member import Member
 from otel_ratelimit._core.policy import Policy
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._stores.memory import Account, MemoryStore
 from otel_ratelimit._stores.redis_client import FAILURE_KINDS, Script, payer_of
 from otel_ratelimit._stores.redis_courier import Courier
@@ -32,7 +32,7 @@ class RedisStore(MemoryStore):
         random: draws from [0, 1); spreads the returns of a fleet to a store that was lost.
         clock: monotonic seconds, the one that calls are timed with.
         settings: see :func:`settings_of`.
-        encode, decode: see ``FleetAdmission``.
+        encode, decode: see ``fleet.member.Member``.
     """
 
     def __init__(
@@ -82,15 +82,9 @@ class RedisStore(MemoryStore):
 
     def _new_admission(self, account: Account) -> Admission:
         courier = self._courier
-        admission = FleetAdmission(
-            ask=courier.ask,
-            settings=self._settings,
-            encode=self._encode,
-            decode=self._decode,
-        )
-        courier.add(admission, account)
-        return admission
+        member = Member(ask=courier.ask, settings=self._settings, encode=self._encode, decode=self._decode)
+        courier.add(member, account)
+        return member.admission
 
     def _drop(self, admission: Admission) -> None:
-        if isinstance(admission, FleetAdmission):
-            self._courier.drop(admission)
+        self._courier.drop(admission)

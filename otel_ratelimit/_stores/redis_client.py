@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final, Literal, get_args
 
@@ -30,8 +29,8 @@ import redis.exceptions
 import redis.retry
 import redis.sentinel
 
-from otel_ratelimit._core.answer import AnswerError
-from otel_ratelimit._core.lease import BOUND
+from otel_ratelimit._core.fleet.limiter import BOUND
+from otel_ratelimit._core.fleet.messages import AnswerError, Report
 from otel_ratelimit._core.store_url import StoreAddress, parse_store
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_socket import KINDS
@@ -43,7 +42,7 @@ VERSION: Final = 1
 """Of what the keys hold and what report and answer look like."""
 
 CONNECT_TIMEOUT: Final = 1.0
-"""Seconds to open a connection. No call waits for that: calls wait for :data:`otel_ratelimit._core.lease.BOUND` at most."""
+"""Seconds to open a connection. No call waits for that: calls wait for :data:`otel_ratelimit._core.fleet.limiter.BOUND` at most."""
 
 MOST_ANSWER: Final = 1 << 16
 """Bytes. Ours have a few hundred; with as many ledgers as one account can have, a tenth of this."""
@@ -64,7 +63,7 @@ def payer_of(credential: object, *others: str) -> bytes:
 
 
 class Script:
-    """``ledger.lua`` on a Redis. Not thread-safe. Has no ``repr`` of its parts.
+    """``allocation.lua`` on a Redis. Not thread-safe. Has no ``repr`` of its parts.
 
     Args:
         url: of the store, valid.
@@ -77,7 +76,7 @@ class Script:
         self._address: StoreAddress = address
         self._timeout = timeout
         self._client: Any = None
-        self._source = resources.files(__package__).joinpath("ledger.lua").read_text("utf-8")
+        self._source = resources.files(__package__).joinpath("allocation.lua").read_text("utf-8")
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     def keys_of(self, account: Account) -> list[str]:
@@ -86,13 +85,13 @@ class Script:
         tag = hashlib.pbkdf2_hmac("sha256", account.payer, text.encode("utf-8", "surrogatepass"), STRETCH, 16).hex()
         return [f"{self._address.prefix}:{VERSION}:{{{tag}}}:{part}" for part in PARTS]
 
-    def run(self, keys: list[str], process: str, report: Mapping[str, Any], now: float | None = None) -> dict[str, Any]:
+    def run(self, keys: list[str], process: str, report: Report, now: float | None = None) -> dict[str, Any]:
         """One exchange: one round trip, but for the first one after a (re)start of the server.
 
         Args:
             keys: of the account.
             process: who reports.
-            report: see ``_core.lease``.
+            report: see ``_core.fleet.messages``.
             now: the time, where it is not that of Redis.
         """
         if self._client is None:
@@ -101,7 +100,7 @@ class Script:
             len(keys),
             *keys,
             process,
-            json.dumps(report, separators=(",", ":"), allow_nan=False),
+            json.dumps(report.wire(), separators=(",", ":"), allow_nan=False),
             "" if now is None else repr(now),
         )
         try:

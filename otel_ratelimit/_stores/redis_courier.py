@@ -1,9 +1,9 @@
 """The one thread of a process that talks to Redis: carries reports there, brings leases back.
 
 Owns the thread, the connection's ups and downs, and the order of exchanges. Decides nothing about limits. No call ever waits for
-this thread for longer than ``_core.lease.BOUND``, whatever happens to it: that rule is in the admission.
+this thread for longer than ``_core.fleet.limiter.BOUND``, whatever happens to it: that rule is in the limiter.
 
-While Redis cannot be reached every admission is told so, and goes on alone; the first failure of an outage is one warning,
+While Redis cannot be reached every member is told so, and goes on alone; the first failure of an outage is one warning,
 every one is counted; then it is tried again, after 0.1 s at first and about once a second in the end.
 """
 
@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from otel_ratelimit import _guard
-from otel_ratelimit._core.fleet import FleetAdmission
+from otel_ratelimit._core.fleet.member import Member
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._stores.memory import Account, MemoryStore, wake_all
 from otel_ratelimit._stores.redis_client import Script, kind_of
 
@@ -37,10 +38,10 @@ GOODBYE: Final = 0.25
 
 
 class Courier:
-    """Exchanges for all admissions of one process.
+    """Exchanges for all members of one process.
 
     Args:
-        store: whose lock guards the admissions.
+        store: whose lock guards the members.
         script: where the exchange happens.
         process: what the fleet calls this process.
         clock: monotonic seconds.
@@ -68,10 +69,10 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._stopped = False
-        self._accounts: dict[FleetAdmission, Account] = {}
-        self._asked: set[FleetAdmission] = set()
-        self._keys: dict[FleetAdmission, list[str]] = {}
-        """Of the admissions that are in the fleet, or on their way."""
+        self._accounts: dict[Member, Account] = {}
+        self._asked: set[Member] = set()
+        self._keys: dict[Member, list[str]] = {}
+        """Of the members that are in the fleet, or on their way."""
         self._backoff = 0.0
         self._retry_at = 0.0
         self._warned_at: float | None = None
@@ -80,19 +81,20 @@ class Courier:
 
     # --- what the store calls, from any thread ------------------------------------------------------------------------
 
-    def add(self, admission: FleetAdmission, account: Account) -> None:
+    def add(self, member: Member, account: Account) -> None:
         """An account was seen for the first time."""
-        self._accounts[admission] = account
+        self._accounts[member] = account
 
-    def drop(self, admission: FleetAdmission) -> None:
+    def drop(self, admission: Admission) -> None:
         """It is kept no longer."""
-        self._accounts.pop(admission, None)
+        for member in [one for one in self._accounts if one.admission is admission]:
+            del self._accounts[member]
 
-    def ask(self, admission: FleetAdmission) -> None:
+    def ask(self, member: Member) -> None:
         """An exchange is wanted soon. Called under the store's lock: only leaves word."""
         if self._stopped:
             return
-        self._asked.add(admission)
+        self._asked.add(member)
         if self._thread is None:
             self._start()
         self._event.set()
@@ -132,7 +134,7 @@ class Courier:
         now = self._clock()
         if self._down:
             return max(self._retry_at - now, 0.0)
-        due = min((admission.due for admission in list(self._keys)), default=now + LONGEST_PAUSE)
+        due = min((member.due for member in list(self._keys)), default=now + LONGEST_PAUSE)
         return min(max(due - now, 0.0), LONGEST_PAUSE)
 
     def _round(self) -> None:
@@ -140,47 +142,47 @@ class Courier:
         asked = []
         while self._asked:
             asked.append(self._asked.pop())
-        for admission in asked:
-            account = self._accounts.get(admission)
-            if admission not in self._keys and account is not None:
-                self._keys[admission] = self._script.keys_of(account)
+        for member in asked:
+            account = self._accounts.get(member)
+            if member not in self._keys and account is not None:
+                self._keys[member] = self._script.keys_of(account)
         now = self._clock()
         if self._down:
             if now < self._retry_at:
-                self._tell(lambda admission, now: admission.fail(now), asked)
+                self._tell(lambda member, now: member.fail(now), asked)
                 return
-            for admission in list(self._keys):
-                if not self._exchange(admission):
+            for member in list(self._keys):
+                if not self._exchange(member):
                     return
             self._down = False  # also where nobody is left to try it for
             return
-        for admission in list(self._keys):
-            if (admission in asked or admission.due <= self._clock()) and not self._exchange(admission):
+        for member in list(self._keys):
+            if (member in asked or member.due <= self._clock()) and not self._exchange(member):
                 return
 
-    def _exchange(self, admission: FleetAdmission) -> bool:
+    def _exchange(self, member: Member) -> bool:
         """One round trip; False if it failed."""
-        keys = self._keys[admission]
+        keys = self._keys[member]
         lock = self._store._lock
         with lock:
             now = self._clock()
-            leaving = admission.sleeps(now) or admission not in self._accounts
+            leaving = member.sleeps(now) or member not in self._accounts
             if leaving and self._down:  # nobody to tell
-                admission.leave_fleet(now)
-                del self._keys[admission]
+                member.leave_fleet(now)
+                del self._keys[member]
                 return True
-            report = admission.report(now, leaving=leaving)
+            report = member.report(now, leaving=leaving)
         try:
             answer = self._script.run(keys, self._process, report)
             other: str | None = None
             with lock:
                 now = self._clock()
                 if leaving:
-                    admission.leave_fleet(now)
-                    del self._keys[admission]
+                    member.leave_fleet(now)
+                    del self._keys[member]
                 else:
-                    other = admission.accept(answer, now)
-                wakes = self._store._collect_wakes(admission)
+                    other = member.accept(answer, now)
+                wakes = self._store._collect_wakes(member.admission)
         except Exception as error:
             self._failed(error)
             return False
@@ -190,27 +192,27 @@ class Courier:
             self._told_settings = True
             _log.warning(
                 "this process shares limits through Redis with processes of other settings; each keeps its own"
-                " (here: %s; there: %s)", report["settings"], other,
+                " (here: %s; there: %s)", report.settings, other,
             )  # fmt: skip
         return True
 
     def _say_goodbye(self) -> None:
-        for admission, keys in list(self._keys.items()):
+        for member, keys in list(self._keys.items()):
             with self._store._lock:
-                report = admission.report(self._clock(), leaving=True)
+                report = member.report(self._clock(), leaving=True)
             if not self._down:
                 try:
                     self._script.run(keys, self._process, report)
                 except Exception:  # it will miss us soon
                     self._down = True
-        self._tell(lambda admission, now: admission.fail(now), list(self._accounts))
+        self._tell(lambda member, now: member.fail(now), list(self._accounts))
         self._script.close()
 
-    def _tell(self, what: Callable[[FleetAdmission, float], Any], whom: list[FleetAdmission]) -> None:
-        for admission in whom:
+    def _tell(self, what: Callable[[Member, float], Any], whom: list[Member]) -> None:
+        for member in whom:
             with self._store._lock:
-                what(admission, self._clock())
-                wakes = self._store._collect_wakes(admission)
+                what(member, self._clock())
+                wakes = self._store._collect_wakes(member.admission)
             wake_all(wakes)
 
     # --- ups and downs ------------------------------------------------------------------------------------------------
@@ -235,5 +237,5 @@ class Courier:
         self._down = True
         self._backoff = min(max(2.0 * self._backoff, FIRST_BACKOFF), MOST_BACKOFF)
         self._retry_at = now + self._backoff * (0.5 + 0.5 * self._random())
-        self._tell(lambda admission, now: admission.fail(now), list(self._keys))
+        self._tell(lambda member, now: member.fail(now), list(self._keys))
         self._count(kind)

@@ -15,7 +15,7 @@ import pytest
 
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.events import Admitted, NotBefore
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores.memory import Account, MemoryStore, Place

@@ -15,7 +15,7 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 with atheris.instrument_imports(include=["otel_ratelimit"]):
     from otel_ratelimit import parse_stream_event, parse_throttle
-    from otel_ratelimit._core.hints.limits import read_limits
+    from otel_ratelimit._core.parsing.limits import read_limits
 
 STATUSES = (200, 400, 402, 408, 409, 413, 429, 429, 429, 500, 503, 529)
 NAMES = (

@@ -20,10 +20,11 @@ import pytest
 pytest.importorskip("redis")
 import redis
 
-from otel_ratelimit._core.answer import MOST_LEDGERS, AnswerError, judged, plain
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.fleet.messages import MOST_LEDGERS, AnswerError, judged, plain
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.fleet import FRUITLESS, STARVED
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.fleet.member import FRUITLESS, STARVED
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores import redis_client
 from otel_ratelimit._stores.memory import Account
@@ -330,7 +331,7 @@ def test_a_fleet_that_grants_nothing_is_not_believed_for_ever() -> None:
             calls.remove(call)
             went.append(now)
             call.sent_at = now
-            member.settle(call, now + 0.01, succeeded=True)
+            member.settle(call, Attempt(now + 0.01, succeeded=True))
     assert went[0] == pytest.approx(STARVED, abs=0.2)
     gaps = [later - earlier for earlier, later in itertools.pairwise(went)]
     assert gaps[:3] == pytest.approx([15.0, 3.75, 0.9375], abs=0.2)
@@ -351,7 +352,7 @@ def test_a_throttled_probe_believes_the_fleet_again() -> None:
             calls.remove(call)
             went.append(now)
             call.sent_at = now
-            member.settle(call, now + 0.01, throttle=Throttle(0.02, "body-message"), succeeded=False)
+            member.settle(call, Attempt(now + 0.01, throttle=Throttle(0.02, "body-message"), succeeded=False))
     assert 3 <= len(went) <= 4
     assert min(later - earlier for earlier, later in itertools.pairwise(went)) >= STARVED - 0.2
 
@@ -382,5 +383,5 @@ def test_one_member_cannot_starve_the_others(script: Script, keys: list[str]) ->
             calls.remove(call)
             went += 1
             call.sent_at = now
-            member.settle(call, now + 0.01, readings=[reading], succeeded=True)
+            member.settle(call, Attempt(now + 0.01, readings=[reading], succeeded=True))
     assert went > 50

@@ -20,7 +20,7 @@ from openai import _base_client
 
 import otel_ratelimit
 from otel_ratelimit import Policy
-from otel_ratelimit._core.hints.limits import read_limits
+from otel_ratelimit._core.parsing.limits import read_limits
 from otel_ratelimit._drivers import aio
 from otel_ratelimit._telemetry import names
 from tests.drivers.conftest import MESSAGES, chat

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from otel_ratelimit._core.admission import LONGEST_SLEEP, LOST, Admission
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import LONGEST_SLEEP, LOST, Admission
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import PRIORITIES
 from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, WEIGHTS, Ticket
 from otel_ratelimit._core.throttle import Throttle
@@ -135,9 +136,9 @@ class Interplay(RuleBasedStateMachine):
         assert call.sent_at is not None
         self.now = max(self.now, call.sent_at + LATENCY)
         if failed:
-            self.admission.settle(call.ticket, self.now, succeeded=False)
+            self.admission.settle(call.ticket, Attempt(self.now, succeeded=False))
         elif call.refused is None:
-            self.admission.settle(call.ticket, self.now, readings=call.readings, succeeded=True)
+            self.admission.settle(call.ticket, Attempt(self.now, readings=call.readings, succeeded=True))
             self.told = self.told or self.headers
             self.served += 1
         else:
@@ -147,9 +148,7 @@ class Interplay(RuleBasedStateMachine):
             throttle = Throttle(delay, "body-message", "tokens", "minute")
             if self.numbers:
                 throttle = replace(throttle, limit=limit, used=used, requested=call.tokens)
-            self.admission.settle(
-                call.ticket, self.now, readings=call.readings, throttle=throttle, succeeded=False, cause=call
-            )
+            self.admission.settle(call.ticket, Attempt(self.now, readings=call.readings, throttle=throttle, succeeded=False), cause=call)
             self.told = self.told or self.headers
             call.sent_at = None
             self.admission.requeue(call.ticket, self.now, self.now + delay + 0.025)

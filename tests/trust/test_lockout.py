@@ -9,9 +9,10 @@ from typing import Any
 import openai
 import pytest
 
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import MAX_COST, Cost
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer
 from tests.drivers.conftest import MESSAGES, Caller, chat
 from tests.telemetry_probe import Probe
@@ -116,7 +117,7 @@ def known_limit() -> Admission:
     admission = Admission()
     first = admission.enter(0.0, SMALL, "normal")
     reading = LimitReading("tokens", "", "minute", 60_000.0, 59_900.0, 0.1)
-    admission.settle(first, 0.1, readings=(reading,), succeeded=True)
+    admission.settle(first, Attempt(0.1, readings=(reading,), succeeded=True))
     return admission
 
 
@@ -134,7 +135,7 @@ def test_a_rejected_call_gives_its_tokens_back_and_one_that_failed_otherwise_doe
     """A 400 was no work; after a broken connection the server may have done it, and only its next headers tell."""
     admission = known_limit()
     huge = admission.enter(0.2, LARGEST, "normal")
-    admission.settle(huge, 0.25, succeeded=False, rejected=rejected)
+    admission.settle(huge, Attempt(0.25, succeeded=False, rejected=rejected))
     admission.leave(huge, 0.25)
     other = admission.enter(0.3, SMALL, "normal")
     assert other.admitted is rejected

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otel_ratelimit
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._stores.memory import MemoryStore
 from tests.drivers.conftest import chat
 from tests.trust import storm

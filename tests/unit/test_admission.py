@@ -9,25 +9,32 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from otel_ratelimit._core import ledger as ledger_module
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.buckets.estimate import BucketTuning
+from otel_ratelimit._core.limiters.combined import CombinedLimiter, Tuning
+from otel_ratelimit._core.limiters.rate import Rate
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
-from otel_ratelimit._core.queue import Ticket
+from otel_ratelimit._core.queueing.ticket import Ticket
 from otel_ratelimit._core.throttle import LimitKind, Throttle
 
 CALL = Cost(input=1_000.0)
 
 
-@pytest.fixture(autouse=True)
-def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are worked out by hand here; what is left over for clocks and the network has a test of its own."""
-    monkeypatch.setattr(ledger_module, "BOUNDARY", 0.0)
+EXACT = Tuning(buckets=BucketTuning(boundary=0.0))
+"""Times are worked out by hand here; what is left over for clocks and the network has a test of its own."""
 
 
 def make() -> Admission:
-    return Admission()
+    return Admission(CombinedLimiter(EXACT))
+
+
+def rate_of(admission: Admission) -> Rate:
+    """The trial rate of an admission made here."""
+    assert isinstance(admission.limits, CombinedLimiter)
+    return admission.limits._rate
 
 
 def tokens(remaining: float, limit: float = 60_000.0, reset: float | None = None) -> tuple[LimitReading, ...]:
@@ -53,7 +60,7 @@ def emptied(now: float = 0.0) -> Admission:
     """60,000 a minute, so 1,000 (one call) a second, and nothing left at ``now``."""
     admission = make()
     ticket = admission.enter(now, CALL, "normal")
-    admission.settle(ticket, now, readings=tokens(0), succeeded=True)
+    admission.settle(ticket, Attempt(now, readings=tokens(0), succeeded=True))
     admission.leave(ticket, now)
     return admission
 
@@ -83,7 +90,7 @@ def test_a_call_that_no_limit_is_near_passes_at_once() -> None:
     admission = make()
     ticket = admission.enter(0.0, CALL, "normal")
     assert ticket.admitted
-    admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
+    admission.settle(ticket, Attempt(1.0, readings=tokens(59_000), succeeded=True))
     assert all(admission.enter(1.0, CALL, "normal").admitted for _ in range(20))
     assert admission.take_wakes() == []
 
@@ -122,7 +129,7 @@ def test_a_refused_call_goes_to_the_front_but_not_before_its_time() -> None:
     admission = emptied()
     first, second = (admission.enter(0.0, CALL, "normal") for _ in range(2))
     assert admission.check(first, 1.0) is None
-    admission.settle(first, 1.06, throttle=refusal(used=59_500), succeeded=False, cause="span")
+    admission.settle(first, Attempt(1.06, throttle=refusal(used=59_500), succeeded=False), cause="span")
     admission.requeue(first, 1.06, 1.7)
     assert admission.cause == "span"
     assert admission.check(first, 1.06) == 1.7
@@ -186,7 +193,7 @@ def test_who_waits_is_priced_anew() -> None:
     first = admission.enter(0.0, CALL, "normal")
     second = admission.enter(0.0, CALL, "normal")
     assert admission.check(first, 1.0) is None
-    admission.settle(first, 1.0, throttle=refusal(used=60_000, requested=2_000.0), succeeded=False)
+    admission.settle(first, Attempt(1.0, throttle=refusal(used=60_000, requested=2_000.0), succeeded=False))
     admission.leave(first, 1.0)
     at = admission.check(second, 1.0)
     assert at is not None
@@ -208,7 +215,7 @@ def test_a_request_larger_than_the_limit_does_not_wait_for_ever() -> None:
     giant = admission.enter(0.0, Cost(input=100_000.0), "normal")
     assert giant.admitted
     refused = Throttle(kind="tokens", limit=60_000, requested=100_000, retryable=False)
-    admission.settle(giant, 0.06, throttle=refused, succeeded=False)
+    admission.settle(giant, Attempt(0.06, throttle=refused, succeeded=False))
     admission.leave(giant, 0.06)
     following = admission.enter(0.06, CALL, "normal")
     assert admission.check(following, 0.06) == pytest.approx(1.0, abs=0.01)
@@ -219,7 +226,7 @@ def test_an_old_word_is_doubted_once_a_minute() -> None:
     admission = make()
     ticket = admission.enter(0.0, CALL, "normal")
     day = LimitReading("tokens", "", "day", 86_400.0, 0.0, 86_400.0)
-    admission.settle(ticket, 0.0, readings=[day], succeeded=True)
+    admission.settle(ticket, Attempt(0.0, readings=[day], succeeded=True))
     told = admission.enter(1.0, Cost(input=10_000.0), "normal")
     assert not told.admitted
     assert admission.turn(told, 1.0) == pytest.approx(10_000, rel=0.01)
@@ -235,7 +242,7 @@ def test_a_reset_time_is_no_instruction_where_a_ledger_knows() -> None:
     ticket = admission.enter(0.0, CALL, "normal")
     assert admission.check(ticket, 1.0) is None
     full = Throttle(delay=59.5, source="x-ratelimit-reset", kind="tokens")
-    admission.settle(ticket, 1.06, readings=tokens(500, reset=59.5), throttle=full, succeeded=False)
+    admission.settle(ticket, Attempt(1.06, readings=tokens(500, reset=59.5), throttle=full, succeeded=False))
     admission.requeue(ticket, 1.06, 60.5)
     at = admission.check(ticket, 1.06)
     assert at is not None
@@ -246,7 +253,7 @@ def test_a_bare_429_with_a_delay_closes_the_gate_for_all() -> None:
     """What one of them learned, the others share."""
     admission = make()
     ticket = admission.enter(0.0, CALL, "normal")
-    admission.settle(ticket, 0.1, throttle=Throttle(delay=5.0, source="retry-after"), succeeded=False)
+    admission.settle(ticket, Attempt(0.1, throttle=Throttle(delay=5.0, source="retry-after"), succeeded=False))
     admission.requeue(ticket, 0.1, 5.15)
     other = admission.enter(0.2, CALL, "normal")
     assert not other.admitted
@@ -260,12 +267,12 @@ def test_an_overload_lowers_the_number_in_flight() -> None:
     """And an answer lets the next one go."""
     admission = make()
     out = [admission.enter(0.0, CALL, "normal") for _ in range(10)]
-    admission.settle(out[0], 0.1, throttle=Throttle(kind="overload"), succeeded=False)
+    admission.settle(out[0], Attempt(0.1, throttle=Throttle(kind="overload"), succeeded=False))
     admission.leave(out[0], 0.1)
     waiting = admission.enter(0.2, CALL, "normal")
     assert not waiting.admitted
     for ticket in out[1:3]:
-        admission.settle(ticket, 0.3, succeeded=True)
+        admission.settle(ticket, Attempt(0.3, succeeded=True))
     assert waiting.admitted
     assert waiting in admission.take_wakes()
 
@@ -276,10 +283,10 @@ def test_slow_down_keeps_the_level() -> None:
     now = 0.0
     for _ in range(200):
         ticket = admission.enter(now, CALL, "normal")
-        admission.settle(ticket, now, succeeded=True)
+        admission.settle(ticket, Attempt(now, succeeded=True))
         now += 0.1
     ticket = admission.enter(now, CALL, "normal")
-    admission.settle(ticket, now, throttle=Throttle(kind="overload"), slow_down=True, succeeded=False)
+    admission.settle(ticket, Attempt(now, throttle=Throttle(kind="overload"), slow_down=True, succeeded=False))
     waiting = [admission.enter(now, CALL, "normal") for _ in range(50)]
     went = serve(admission, waiting, now, now + 4.0)
     assert 35 <= len(went) <= 45
@@ -309,7 +316,7 @@ def test_the_clock_may_be_set_back_during_a_call(known: bool) -> None:
     now -= 3_600.0
     for ticket in tickets:
         words = tokens(0, reset=60.0) if known else []
-        admission.settle(ticket, now, readings=words, throttle=Throttle(kind="tokens"), succeeded=False)
+        admission.settle(ticket, Attempt(now, readings=words, throttle=Throttle(kind="tokens"), succeeded=False))
         admission.requeue(ticket, now, now + 0.5)
     went = serve(admission, tickets, now, now + 60.0)
     assert {who for _, who in went} == set(tickets)
@@ -322,10 +329,10 @@ def test_far_below_the_limit_nothing_is_remembered_and_nobody_waits() -> None:
         now = number * 0.1
         ticket = admission.enter(now, Cost(input=10.0), "normal")
         assert ticket.admitted
-        admission.settle(ticket, now, readings=tokens(59_000), succeeded=True, used_tokens=10)
+        admission.settle(ticket, Attempt(now, readings=tokens(59_000), succeeded=True, used_tokens=10))
         admission.leave(ticket, now)
     assert admission.in_flight == admission.waiting == 0
-    assert len(admission.gauges(0.0)) == 1
+    assert len(admission.levels(0.0)) == 1
 
 
 @settings(max_examples=150, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
@@ -362,10 +369,7 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
                     requested=data.draw(number),
                     retryable=data.draw(st.booleans()),
                 )  # fmt: skip
-            admission.settle(
-                ticket, now, readings=[reading], throttle=throttle, succeeded=throttle is None, used_tokens=data.draw(number),
-                slow_down=data.draw(st.booleans()),
-            )  # fmt: skip
+            admission.settle(ticket, Attempt(now, readings=[reading], throttle=throttle, succeeded=throttle is None, used_tokens=data.draw(number), slow_down=data.draw(st.booleans())))  # fmt: skip
             if was:
                 settled.append(ticket)
         elif action == 4:
@@ -376,7 +380,7 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
         else:
             assert admission.turn(ticket, now) >= now or not ticket.admitted
             admission.take_wakes()
-            admission.gauges(now)
+            admission.levels(now)
         assert admission.in_flight == sum(one.admitted for one in alive)
         assert admission.waiting == sum(one.state == 0 for one in alive)
     # Then the server falls silent but answers: everybody still gets through, in finite time.
@@ -387,7 +391,7 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
         for ticket in alive:
             if ticket.admitted:
                 admission.check(ticket, now)
-                admission.settle(ticket, now, succeeded=True)
+                admission.settle(ticket, Attempt(now, succeeded=True))
                 admission.leave(ticket, now)
             elif ticket.state == 0:
                 at = admission.check(ticket, now)
@@ -404,12 +408,12 @@ def test_what_flowed_past_a_full_bucket_is_not_there_for_a_burst(steady: int) ->
     """60 calls fit into it, however long it was full before; none of them waits for the answer of another."""
     admission = make()
     first = admission.enter(0.0, CALL, "normal")
-    admission.settle(first, 0.0, readings=tokens(59_000, reset=1.0), succeeded=True)
+    admission.settle(first, Attempt(0.0, readings=tokens(59_000, reset=1.0), succeeded=True))
     admission.leave(first, 0.0)
     for number in range(steady):
         now = 1.0 + number * 0.5  # half of what flows in
         call = admission.enter(now, Cost(output=250.0), "normal")
-        admission.settle(call, now, readings=tokens(59_750, reset=0.25), succeeded=True)
+        admission.settle(call, Attempt(now, readings=tokens(59_750, reset=0.25), succeeded=True))
         admission.leave(call, now)
     burst = [admission.enter(100.0, CALL, "normal") for _ in range(100)]
     assert sum(call.admitted for call in burst) == 60
@@ -430,9 +434,7 @@ def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None
         sent += 1
         now += 0.06
         # what is left is always just what the ledger takes for too little, and a second later it expects plenty
-        admission.settle(
-            ticket, now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False
-        )
+        admission.settle(ticket, Attempt(now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False))
     assert sent < 100
 
 
@@ -447,11 +449,10 @@ def test_the_pacer_is_dropped_once_the_ledgers_are_right_again() -> None:
         now += 0.06
         throttle = Throttle(kind="tokens") if refused else None
         level = 500 if refused else 5_000_000
-        admission.settle(ticket, now, readings=tokens(level, limit=6_000_000), throttle=throttle, succeeded=not refused)
+        admission.settle(ticket, Attempt(now, readings=tokens(level, limit=6_000_000), throttle=throttle, succeeded=not refused))
         admission.leave(ticket, now)
         now += 1.0
-    assert admission._limits.gates.gated
-    assert not admission._limits.gates.pacer.on
+    assert not rate_of(admission).on
 
 
 def test_watched_calls_go_at_once_and_are_told_what_waiting_would_have_taken() -> None:
@@ -472,7 +473,7 @@ def test_a_watched_call_far_from_the_limit_would_not_have_been_held() -> None:
     admission = make()
     ticket = admission.ticket(CALL, "normal")
     seconds = admission.watch(ticket, 0.0)
-    admission.settle(ticket, 1.0, readings=tokens(59_000), succeeded=True)
+    admission.settle(ticket, Attempt(1.0, readings=tokens(59_000), succeeded=True))
     assert seconds == 0.0
     assert admission.watch(admission.ticket(CALL, "normal"), 1.0) == 0.0
 
@@ -481,7 +482,7 @@ def closed(size: float) -> Admission:
     """A limit that was closed for a day by the refusal of a call of ``size`` tokens, at 1 s."""
     admission = make()
     ticket = admission.enter(0.0, Cost(input=size), "normal")
-    admission.settle(ticket, 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    admission.settle(ticket, Attempt(1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False))
     admission.leave(ticket, 1.0)
     return admission
 
@@ -490,7 +491,7 @@ def test_a_refusal_is_no_evidence_against_a_call_that_came_later_or_is_smaller()
     """It may have been about the size: the servers that say 86,400 s for what never fits serve smaller calls meanwhile."""
     admission = make()
     waiting = [admission.enter(0.0, Cost(input=size), "normal") for size in [1_000.0] * 24 + [500.0, 1_000.0]]
-    admission.settle(waiting[0], 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    admission.settle(waiting[0], Attempt(1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False))
     smaller, same = waiting[-2:]
     assert not smaller.admitted
     assert admission.closed_until(smaller) == (None, False)
@@ -512,7 +513,7 @@ def test_a_closed_limit_is_asked_ever_more_seldom_but_once_a_minute() -> None:
             continue
         gaps.append(round(now - last, 3))
         last = now
-        admission.settle(ticket, now, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+        admission.settle(ticket, Attempt(now, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False))
         admission.leave(ticket, now)
         ticket = admission.enter(now, CALL, "normal")
     assert gaps == [3.0, 6.0, 12.0, 24.0, 48.0, 60.0, 60.0]
@@ -526,7 +527,7 @@ def test_one_probe_at_a_time_and_two_for_each_that_is_served() -> None:
     assert len(went) == 1
     first = went[0][1]
     assert went[0][0] == pytest.approx(4.0)
-    admission.settle(first, 50.0, succeeded=True)
+    admission.settle(first, Attempt(50.0, succeeded=True))
     assert sum(ticket.admitted for ticket in waiting) >= 2
 
 
@@ -534,40 +535,39 @@ def test_a_success_that_left_after_the_refusal_opens_the_gate() -> None:
     """And one that had left before it does not."""
     admission = make()
     before, refused = (admission.enter(0.0, CALL, "normal") for _ in range(2))
-    admission.settle(refused, 1.0, throttle=Throttle(delay=600.0, source="retry-after"), succeeded=False)
-    admission.settle(before, 1.5, succeeded=True)
+    admission.settle(refused, Attempt(1.0, throttle=Throttle(delay=600.0, source="retry-after"), succeeded=False))
+    admission.settle(before, Attempt(1.5, succeeded=True))
     held = admission.enter(2.0, CALL, "normal")
     assert not held.admitted
     assert admission.turn(held, 2.0) > 600.0
     went = serve(admission, [held], 2.0, 10.0)
     assert [who for _, who in went] == [held]
-    admission.settle(held, 10.0, succeeded=True)
+    admission.settle(held, Attempt(10.0, succeeded=True))
     assert admission.turn(admission.enter(10.0, CALL, "normal"), 10.0) < 30.0
 
 
 def test_the_refusal_of_a_probe_says_nothing_against_the_pace_and_that_of_a_call_that_never_fits_neither() -> None:
     """What went out of turn, and what is larger than all that is served, and refused again and again: the others go on."""
     admission = make()
-    gates = admission._limits.gates
     first = [admission.enter(0.0, CALL, "normal") for _ in range(10)]
     for ticket in first:
-        admission.settle(ticket, 0.1, throttle=Throttle(), succeeded=False)
+        admission.settle(ticket, Attempt(0.1, throttle=Throttle(), succeeded=False))
         admission.leave(ticket, 0.1)
-    rate = gates.pacer.rate
+    rate = rate_of(admission).rate
     probe = admission.ticket(CALL, "normal")
     assert admission.watch(probe, 0.2) > 0.0
-    admission.settle(probe, 0.3, throttle=Throttle(), succeeded=False)
-    assert gates.pacer.rate == rate
+    admission.settle(probe, Attempt(0.3, throttle=Throttle(), succeeded=False))
+    assert rate_of(admission).rate == rate
     now = 1.0
     large = admission.ticket(Cost(input=50_000.0), "normal")
     admission.join(large, now)
     for _ in range(6):
         small = admission.ticket(CALL, "normal")
         admission.watch(small, now)
-        admission.settle(small, now + 0.1, succeeded=True)
+        admission.settle(small, Attempt(now + 0.1, succeeded=True))
         while admission.check(large, now) is not None:
             now += 1.0
-        admission.settle(large, now, throttle=Throttle(), succeeded=False)
-        rates = gates.pacer.rate
+        admission.settle(large, Attempt(now, throttle=Throttle(), succeeded=False))
+        rates = rate_of(admission).rate
         admission.requeue(large, now, now + 1.0)
     assert rates > 0.2 * rate

@@ -7,9 +7,10 @@ import random
 
 import pytest
 
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.hints.limits import LimitReading
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.throttle import Throttle
 
 LIMIT = 6000
@@ -33,10 +34,10 @@ def burst(served: tuple[int, ...], answered: tuple[int, ...]) -> list[float]:
         ticket = tickets[number]
         if number == refused:
             throttle = Throttle(2.5, "body-message", "tokens", "minute", LIMIT, LIMIT - remaining, COST)
-            admission.settle(ticket, now, readings=[reading], throttle=throttle, succeeded=False)
+            admission.settle(ticket, Attempt(now, readings=[reading], throttle=throttle, succeeded=False))
             admission.requeue(ticket, now, now + 2.525)
         else:
-            admission.settle(ticket, now, readings=[reading], succeeded=True, used_tokens=COST)
+            admission.settle(ticket, Attempt(now, readings=[reading], succeeded=True, used_tokens=COST))
             admission.leave(ticket, now)
         if tickets[refused].not_before is not None:
             waits.append(admission.turn(tickets[refused], now) - now)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_ratelimit._core.hints.durations import MAX_DELAY, number, parse_duration, plausible_delay, tidy
-from otel_ratelimit._core.hints.evidence import Amounts
-from otel_ratelimit._core.hints.fields import field_wait, read_field_name
-from otel_ratelimit._core.hints.ietf import window_name
-from otel_ratelimit._core.hints.instants import Instant, epoch_seconds, moment, parse_instant, seconds_until
-from otel_ratelimit._core.hints.message import find_wait
-from otel_ratelimit._core.hints.numbers import find_amounts
+from otel_ratelimit._core.parsing.durations import MAX_DELAY, number, parse_duration, plausible_delay, tidy
+from otel_ratelimit._core.parsing.evidence import Amounts
+from otel_ratelimit._core.parsing.fields import field_wait, read_field_name
+from otel_ratelimit._core.parsing.ietf import window_name
+from otel_ratelimit._core.parsing.instants import Instant, epoch_seconds, moment, parse_instant, seconds_until
+from otel_ratelimit._core.parsing.message import find_wait
+from otel_ratelimit._core.parsing.numbers import find_amounts
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from otel_ratelimit._core.answer import AnswerError
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.fleet.messages import AnswerError
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.fleet import DORMANT, HEARTBEAT, FleetAdmission
-from otel_ratelimit._core.hints.limits import LimitReading
-from otel_ratelimit._core.lease import BOUND
+from otel_ratelimit._core.fleet.member import DORMANT, HEARTBEAT, Member as FleetMember
+from otel_ratelimit._core.parsing.limits import LimitReading
+from otel_ratelimit._core.fleet.limiter import BOUND
 from otel_ratelimit._core.throttle import Throttle
 
 COST = Cost(100.0, 0.0)
@@ -79,7 +80,7 @@ def test_far_from_the_limit_a_slice_is_enough() -> None:
     member = Member()
     first = member.enter(0.0, COST, "normal")
     exchange(member, 0.0, answer(1e12, 1000.0, 1e12, 1e12, calm=True))
-    member.settle(first, 0.01, readings=[reading(9900.0)], succeeded=True)
+    member.settle(first, Attempt(0.01, readings=[reading(9900.0)], succeeded=True))
     asks = member.asks
     for _ in range(5):
         assert member.enter(0.1, COST, "normal").admitted
@@ -129,7 +130,7 @@ def test_what_the_server_said_is_told_with_its_age_and_the_fleets_total() -> Non
     member.report(0.0)
     member.accept(answer(1.0, 100.0) | {"mark": [50.0, 5000.0, 0.0, 0.0]}, 0.5)
     assert call.admitted
-    member.settle(call, 2.5, readings=[reading(3000.0)], succeeded=True)
+    member.settle(call, Attempt(2.5, readings=[reading(3000.0)], succeeded=True))
     (said,) = member.report(3.0)["said"].values()
     assert said["told"] == 3000.0
     assert said["age"] == pytest.approx(2.5)
@@ -173,7 +174,7 @@ def test_a_refusal_is_told_at_once_with_its_cause() -> None:
     exchange(member, 0.0, answer(again=1.0))
     asks = member.asks
     refusal = Throttle(delay=2.0, source="retry-after")
-    member.settle(call, 0.1, throttle=refusal, succeeded=False, cause="span 1")
+    member.settle(call, Attempt(0.1, throttle=refusal, succeeded=False), cause="span 1")
     assert member.asks == asks + 1
     report = member.report(0.1)
     assert report["cause"] == "span 1"
@@ -185,7 +186,7 @@ def test_a_throttled_call_holds_its_place_and_comes_in_time() -> None:
     member = Member()
     call = member.enter(0.0, COST, "normal")
     exchange(member, 0.0, answer())
-    member.settle(call, 0.1, throttle=Throttle(delay=0.5, source="retry-after"), succeeded=False)
+    member.settle(call, Attempt(0.1, throttle=Throttle(delay=0.5, source="retry-after"), succeeded=False))
     member.requeue(call, 0.1, 0.6)
     report = exchange(member, 0.1, answer())
     assert report["hold"][:2] == [1.0, 100.0]
@@ -209,7 +210,7 @@ def test_out_of_reach_the_own_ledgers_decide() -> None:
     member = Member()
     first = member.enter(0.0, COST, "normal")
     exchange(member, 0.0, answer(again=1.0))
-    member.settle(first, 0.1, readings=[reading(250.0)], succeeded=True)
+    member.settle(first, Attempt(0.1, readings=[reading(250.0)], succeeded=True))
     calls = [member.enter(0.2, COST, "normal") for _ in range(3)]
     member.report(0.2)
     member.fail(0.25)
@@ -252,11 +253,11 @@ def test_answers_to_calls_that_the_fleet_let_go_do_not_judge_the_own_ledgers() -
     member = Member()
     call = member.enter(0.0, COST, "normal")
     exchange(member, 0.0, answer())
-    member.settle(call, 0.1, readings=[reading(500.0)], succeeded=True)
+    member.settle(call, Attempt(0.1, readings=[reading(500.0)], succeeded=True))
     call = member.enter(0.2, COST, "normal")
     exchange(member, 0.2, answer(1.0, 100.0))
     assert call.admitted
-    member.settle(call, 0.3, readings=[reading(-400.0)], succeeded=True)
+    member.settle(call, Attempt(0.3, readings=[reading(-400.0)], succeeded=True))
     (entry,) = member._fleet.book.entries
     assert entry.ledger.margin == 0.0
 
@@ -326,7 +327,7 @@ def test_a_long_delay_that_one_call_was_told_closes_the_fleet_for_seconds_only()
     member = Member()
     ticket = member.enter(0.0, COST, "normal")
     exchange(member, 0.0, answer(10.0, 1_000.0))
-    member.settle(ticket, 1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False)
+    member.settle(ticket, Attempt(1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False))
     member.leave(ticket, 1.0)
     assert member.report(2.0)["closed"] == pytest.approx(9.0)
     member.accept(answer(10.0, 1_000.0), 2.0)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
-from otel_ratelimit._core.hints.durations import MAX_DELAY
+from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
+from otel_ratelimit._core.parsing.durations import MAX_DELAY
 from otel_ratelimit._core.throttle import Throttle
 
 DATA = Path(__file__).parent.parent / "data"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
+from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
 from otel_ratelimit._core.throttle import Throttle
 from tests.unit.test_hints import ROWS
 

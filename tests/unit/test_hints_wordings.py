@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
-from otel_ratelimit._core.hints.limits import _plain_duration, read_limits
-from otel_ratelimit._core.hints.zones import offset_of
+from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
+from otel_ratelimit._core.parsing.limits import _plain_duration, read_limits
+from otel_ratelimit._core.parsing.zones import offset_of
 from otel_ratelimit._core.throttle import Throttle
 
 NOW = 1_791_036_000

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from otel_ratelimit._core.windows import unit_of
+from otel_ratelimit._core.buckets.infer import unit_of
 from otel_ratelimit._telemetry.instruments import KEPT, Instruments, Subject, SubjectAttributes, tightest
 from tests.telemetry_probe import Probe
 

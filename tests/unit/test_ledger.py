@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_ratelimit._core import ledger as ledger_module
-from otel_ratelimit._core.book import Book
+from otel_ratelimit._core.buckets.identify import Buckets
 from otel_ratelimit._core.ledger import MARGIN_CAP, MOST_DRAIN, Ledger
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_ratelimit._core.hints import parse_throttle
-from otel_ratelimit._core.hints.families import read_name
-from otel_ratelimit._core.hints.limits import MAX_LIMIT, LimitReading, read_limits
+from otel_ratelimit._core.parsing import parse_throttle
+from otel_ratelimit._core.parsing.families import read_name
+from otel_ratelimit._core.parsing.limits import MAX_LIMIT, LimitReading, read_limits
 
 OPENAI = {
     "x-ratelimit-limit-requests": "5000",

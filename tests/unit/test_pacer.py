@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.gates import Gates
 from otel_ratelimit._core.pacer import LEAST_RATE, Crowd, Pacer, Ramp
-from otel_ratelimit._core.queue import Ticket
+from otel_ratelimit._core.queueing.ticket import Ticket
 
 
 def refuse(pacer: Pacer, at: float, sent: int, *, before: float, measured: float = 10.0, until: float = 0.0) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from otel_ratelimit._core.hints.limits import LimitReading
-from otel_ratelimit._core.hints.updates import read_update
+from otel_ratelimit._core.parsing.limits import LimitReading
+from otel_ratelimit._core.parsing.updates import read_update
 
 
 def update(*limits: Any) -> dict[str, Any]:

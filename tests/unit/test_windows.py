@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from otel_ratelimit import parse_throttle
-from otel_ratelimit._core.admission import Admission
-from otel_ratelimit._core.book import Book, Entry
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import Admission
+from otel_ratelimit._core.buckets.identify import Buckets, Entry
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.hints.limits import LimitReading
-from otel_ratelimit._core.windows import shallow_of, slope_of, window_of
+from otel_ratelimit._core.parsing.limits import LimitReading
+from otel_ratelimit._core.buckets.infer import shallow_of, slope_of, window_of
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_no_call_gives_up_by_a_guess(window: str | None, turn: float) -> None:
     call = Cost(10.0)
     first = admission.enter(0.0, call, "normal")
     reading = LimitReading("requests", "", window, 40.0, 0.0, None)  # type: ignore[arg-type]
-    admission.settle(first, 0.0, readings=[reading], succeeded=True)
+    admission.settle(first, Attempt(0.0, readings=[reading], succeeded=True))
     waiting = [admission.enter(0.0, call, "normal") for _ in range(100)]
     asked = admission.check(waiting[0], 0.0)
     assert asked is not None

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from otel_ratelimit import _settings
 from otel_ratelimit._commands.explain.paste import Pasted
-from otel_ratelimit._core.hints import parse_stream_event, parse_throttle
-from otel_ratelimit._core.hints.limits import LimitReading, read_all
+from otel_ratelimit._core.buckets.infer import WINDOW_SECONDS
+from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
+from otel_ratelimit._core.parsing.limits import LimitReading, read_all
 from otel_ratelimit._core.policy import Policy, delay_after
 from otel_ratelimit._core.throttle import Throttle
-from otel_ratelimit._core.windows import WINDOW_SECONDS
 
 _NOUNS: Final = {
     "requests": "requests",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from otel_ratelimit._core.hints.decoding import closing
+from otel_ratelimit._core.parsing.decoding import closing
 
 MAX_DEPTH: Final = 4
 """Levels of text in JSON in text that are unwrapped: a log shipper's record around a log record around an error."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.fleet import FleetAdmission
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel_ratelimit._core.admission import Admission
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.policy import Policy, delay_after
-from otel_ratelimit._core.queue import Ticket
+from otel_ratelimit._core.queueing.ticket import Ticket
 from tests.benchmarks.simulation.server import Answer, Server
 
 BUDGET = 600.0
@@ -179,10 +180,7 @@ class Ours(World):
             wakes = self.admission.take_wakes()
 
     def _answered(self, job: Job, ticket: Ticket, answer: Answer) -> None:
-        self.admission.settle(
-            ticket, self.now, readings=answer.readings, throttle=answer.throttle, succeeded=answer.status == 200,
-            used_tokens=answer.used,
-        )  # fmt: skip
+        self.admission.settle(ticket, Attempt(self.now, readings=answer.readings, throttle=answer.throttle, succeeded=answer.status == 200, used_tokens=answer.used))  # fmt: skip
         if answer.status == 200:
             self.admission.leave(ticket, self.now)
             self.finish(job)

@@ -1,0 +1,92 @@
+"""The time before which the server wants no call, and the evidence for it.
+
+A refusal that no bucket explains closes the limit for all callers until the delay that it named is over. A success of a request
+that left after that refusal opens it at once: only the server knows. The evidence is kept apart, for callers who would have to wait
+longer than they may: until when was the call told to stay away that was refused last, and when was that said?
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from otel_ratelimit._core.amounts import Amounts
+from otel_ratelimit._core.attempt import Attempt
+from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
+from otel_ratelimit._core.limiters.traffic import Traffic
+
+BUFFER: Final = 0.025
+"""Seconds after the time that the server named at which other calls than the refused one come, because delays are cut to whole
+milliseconds (OpenAI); the default of ``Policy.buffer``, which holds the refused call."""
+
+
+class Evidence(NamedTuple):
+    """What the server told the call that it refused last.
+
+    Attributes:
+        until: the time until which that call should stay away.
+        at: when it was told so.
+        tokens: the size of that call: the refusal may be about its size, and says nothing of smaller ones.
+        latest: the latest request that had left by then.
+    """
+
+    until: float
+    at: float
+    tokens: float
+    latest: int
+
+
+class RetryAfter:
+    """On while the server wants no call.
+
+    Attributes:
+        until: the time before which it wants none; minus infinity for none.
+        evidence: see :class:`Evidence`; None once a later request was served.
+    """
+
+    __slots__ = ("_refused_by", "_traffic", "evidence", "on", "until")
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.on = False
+        self.until = -math.inf
+        self.evidence: Evidence | None = None
+        self._traffic = traffic
+        self._refused_by = -1
+
+    def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
+        return self.until
+
+    def take(self, now: float, reservation: Reservation) -> None:
+        pass
+
+    def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
+        throttle = attempt.throttle
+        if throttle is not None and throttle.retryable:
+            until = attempt.at if throttle.delay is None else attempt.at + throttle.delay
+            self.evidence = Evidence(until, attempt.at, reservation.amounts.tokens, self._traffic.latest)
+        if diagnosis.cause is Cause.UNEXPLAINED:
+            self._refused_by = self._traffic.latest
+            if diagnosis.delay is not None and 0 <= diagnosis.delay < math.inf:
+                self.until = max(self.until, attempt.at + diagnosis.delay + BUFFER)
+                self.on = True
+        elif diagnosis.cause is Cause.SERVED:
+            if self.evidence is not None and reservation.sequence > self.evidence.latest:
+                self.evidence = None
+            if self.on and self.is_later(reservation):
+                self.on = False
+                self.until = -math.inf
+
+    def is_later(self, reservation: Reservation) -> bool:
+        """Whether a request left after the last refusal that no bucket explains."""
+        return reservation.sequence > self._refused_by
+
+    def cancel(self, reservation: Reservation) -> None:
+        pass
+
+    def expected(self, now: float, ahead: Amounts) -> float:
+        return self.until
+
+    def rewind(self, now: float, seconds: float) -> None:
+        self.until -= seconds
+        if self.evidence is not None:
+            self.evidence = self.evidence._replace(until=self.evidence.until - seconds, at=min(self.evidence.at, now))
