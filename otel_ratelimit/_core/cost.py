@@ -1,7 +1,7 @@
 """What a call will cost, before it is sent: an estimate from its request body.
 
-Owns :class:`Cost` and :func:`estimate`. Knows no tokeniser (megabytes of tables for a figure that admission only needs to some 15 %),
-no limit and no server. The estimate need not be right; it must be *proportional* to what the server charges: the charge
+Owns :class:`Cost` and :func:`estimate`. Knows no tokeniser (megabytes of tables for a figure that admission only needs to some
+15 %), no limit and no server. The estimate need not be right; it must be *proportional* to what the server charges: the charge
 model (``buckets.charge``) learns the factor.
 """
 

@@ -17,7 +17,7 @@ if redis.replicate_commands then redis.replicate_commands() end  -- before Redis
 local COLD_CALLS, COLD_DOUBLING = 24, 0.05  -- calls of the whole fleet before its first answer, seconds in which they double
 local CALM = 0.25  -- share of a ledger above which processes take slices ahead
 local PART = 4  -- one slice is no more than this part of what is above it
-local MARGIN_MEMORY, MARGIN_CAP = 1 / 256, 0.1
+local MARGIN_MEMORY, MARGIN_CAP, MARGIN_OF_CAPACITY = 1 / 256, 0.1, 0.35
 local DRAIN_TIME, DRAIN_HOLD, MOST_DRAIN = 4, 10, 0.9
 local PROBE_CALLS = 200  -- silent answers after which a ledger dares one typical call beyond its belief; quadratic
 local PATIENCE = 60  -- seconds: the longest time between two probes, see _core/limiters/probes.py
@@ -244,7 +244,7 @@ local function heard(name, said)
   end
   if said.judged > 0 then
     local faded = ledger.margin * (1 - MARGIN_MEMORY) ^ said.judged
-    ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit)
+    ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit, MARGIN_OF_CAPACITY * ledger.capacity)
   end
   if sent <= ledger.said + LATER then return false end
   local resized = ledger.limit ~= limit
@@ -253,7 +253,7 @@ local function heard(name, said)
   end
   ledger.limit, ledger.rate, ledger.capacity = limit, rate, said.capacity
   ledger.drain = math.min(ledger.drain, MOST_DRAIN * rate)
-  ledger.margin = math.min(ledger.margin, MARGIN_CAP * limit)
+  ledger.margin = math.min(ledger.margin, MARGIN_OF_CAPACITY * ledger.capacity)
   local elapsed = sent - ledger.at
   if not resized and ledger.full < 0 and elapsed > 0 and said.told < limit then
     local found = (ledger.level + elapsed * rate - said.told - (mark - ledger.mark)) / elapsed

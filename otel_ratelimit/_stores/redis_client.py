@@ -42,7 +42,8 @@ VERSION: Final = 1
 """Of what the keys hold and what report and answer look like."""
 
 CONNECT_TIMEOUT: Final = 1.0
-"""Seconds to open a connection. No call waits for that: calls wait for :data:`otel_ratelimit._core.fleet.limiter.BOUND` at most."""
+"""Seconds to open a connection. No call waits for that: calls wait for :data:`otel_ratelimit._core.fleet.limiter.BOUND` at
+most."""
 
 MOST_ANSWER: Final = 1 << 16
 """Bytes. Ours have a few hundred; with as many ledgers as one account can have, a tenth of this."""

@@ -15,8 +15,8 @@ from typing import Final
 from otel_ratelimit._core.cost import MAX_COST, Cost
 
 MEMORY: Final = 0.95
-"""Weight that older samples keep when a new one comes: a memory of about twenty samples. A change of model mix or of prompt language
-is followed within seconds, and the 15 % by which single calls vary average out to 3 %."""
+"""Weight that older samples keep when a new one comes: a memory of about twenty samples. A change of model mix or of prompt
+language is followed within seconds, and the 15 % by which single calls vary average out to 3 %."""
 
 ENOUGH_CALLS: Final = 10.0
 """Calls that the factor rests on, from which on single refused calls are left out of it: they are biased."""

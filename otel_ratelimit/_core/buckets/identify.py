@@ -3,9 +3,9 @@
 Owns the list of the buckets of one account. A response names its limits badly: a header says "tokens" and may mean the day, a
 message says "tokens per min" and means another limit than the header beside it, limits change size in mid-flight. Knows no queue.
 
-A header keeps to its bucket as long as what it says fits one. A message is matched by what it limits, its size and its window. Where
-header and message turn out to speak of two buckets (the header shows more than the refill since a refusal can have brought), the
-message's bucket goes on by itself and the header gets a new one; a call then has to fit both.
+A header keeps to its bucket as long as what it says fits one. A message is matched by what it limits, its size and its window.
+Where header and message turn out to speak of two buckets (the header shows more than the refill since a refusal can have
+brought), the message's bucket goes on by itself and the header gets a new one; a call then has to fit both.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class Tracked:
     """
 
     __slots__ = (
-        "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "exhausted", "grain", "index", "named",
+        "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "exhausted", "grain", "index",
+        "named",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket, index: int, *, by_header: bool, named: bool) -> None:
@@ -125,7 +126,8 @@ class Tracked:
 
     def contradicted_by(self, remaining: float, call: Call) -> bool:
         """Whether a header that shows ``remaining`` cannot be about the bucket that refused: more is left than its refill since
-        then can have brought. Only a request that left after that refusal tells: an earlier one may have been served before it."""
+        then can have brought. Only a request that left after that refusal tells: an earlier one may have been served before
+        it."""
         refusal = self._refusal
         if refusal is None or call.sequence <= refusal.latest:
             return False
@@ -158,8 +160,8 @@ class Tracked:
         shape = slope_of(last, reading, limit, self.grain)
         if shape is None and not (self.named and differ(self.bucket.window, DEFAULT_WINDOW)):
             shape = shallow_of(last, reading, limit, self.grain)
-            # Two readings that are close to each other often fit a whole bucket of a short window as well. The slower one is believed
-            # until readings that are further apart tell.
+            # Two readings that are close to each other often fit a whole bucket of a short window as well. The slower one is
+            # believed until readings that are further apart tell.
             self.ambiguous = shape is not None and both_whole(last, reading, limit, self.grain)
         if shape is None:
             return False

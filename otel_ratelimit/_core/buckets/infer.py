@@ -32,8 +32,8 @@ SLOPE_ERROR: Final = 0.1
 """Share by which rounding may falsify what two readings tell together; beyond it they tell nothing."""
 
 DEFAULT_WINDOW: Final = 60.0
-"""Seconds. The most common window, where nothing tells it. A wrong guess shows up as drain and is corrected by it; any reset time or
-message replaces it."""
+"""Seconds. The most common window, where nothing tells it. A wrong guess shows up as drain and is corrected by it; any reset time
+or message replaces it."""
 
 SAME_WINDOW: Final = 0.05
 """Share by which two readings of one window may differ."""

@@ -1,1 +1,2 @@
-"""The same over many processes: what they tell each other (``messages``), a limiter that holds a lease, and the member that exchanges."""
+"""The same over many processes: what they tell each other (``messages``), a limiter that holds a lease, and the member that
+exchanges."""

@@ -69,16 +69,16 @@ class Lease:
         flow = self.answer.flows.get(name)
         if flow is None:
             return None
-        return flow.level - (taken[flow.index] - self.base[flow.index]) + flow.rate * max(at - self.at, 0.0)
+        return flow.level - (taken[flow.counts] - self.base[flow.counts]) + flow.rate * max(at - self.at, 0.0)
 
     def expected(self, now: float, ahead: Amounts) -> float:
-        """When a call is expected to go if ``ahead`` of this process goes first, itself included. First come first served over the
-        fleet: as large a part of the others' calls is ahead as of ours."""
+        """When a call is expected to go if ``ahead`` of this process goes first, itself included. First come first served over
+        the fleet: as large a part of the others' calls is ahead as of ours."""
         at = now
         for flow in self.answer.flows.values():
-            ours = self.ours[flow.index]
-            part = min(ahead[flow.index] / ours, 1.0) if ours > 0 else 1.0
-            needed = ahead[flow.index] + part * self.answer.others[flow.index]
+            ours = self.ours[flow.counts]
+            part = min(ahead[flow.counts] / ours, 1.0) if ours > 0 else 1.0
+            needed = ahead[flow.counts] + part * self.answer.others[flow.counts]
             missing = needed + max(flow.reserve, 0.0) - flow.level - flow.rate * (now - self.at)
             if missing > 0 and flow.rate > 0:
                 at = max(at, now + missing / flow.rate)

@@ -1,8 +1,8 @@
 """The limits of a process that belongs to a fleet: the lease while there is one, its own limiters otherwise.
 
-Owns the rule by which calls go between two exchanges. It wraps the process's own limiters (``combined``) and answers the same questions
-(``permits``). Knows no queue, Redis or thread: what is told to the fleet and comes back is ``member``'s; the rule that shares a
-limit out is ``_stores/allocation.lua``.
+Owns the rule by which calls go between two exchanges. It wraps the process's own limiters (``combined``) and answers the same
+questions (``permits``). Knows no queue, Redis or thread: what is told to the fleet and comes back is ``member``'s; the rule that
+shares a limit out is ``_stores/allocation.lua``.
 
 *Leases.* The fleet hands out amounts, not permissions: so many requests and tokens, as totals up to which this process
 may go. So what is done between a report and its answer is counted against the new lease by itself, and what a lease leaves
@@ -75,8 +75,8 @@ class FleetLimiter:
         on_probe: told how such a call ended: True served, False refused, None otherwise.
     """
 
-    __slots__ = ("_ask", "_portion", "_probed", "_probing", "_said", "_welcome", "alone", "answers", "asked_at", "began_at", "lease",
-                 "on_probe", "own", "probes", "silent")  # fmt: skip
+    __slots__ = ("_ask", "_portion", "_probed", "_probing", "_said", "_welcome", "alone", "answers", "asked_at", "began_at",
+                 "lease", "on_probe", "own", "probes", "silent")  # fmt: skip
 
     def __init__(self, own: CombinedLimiter, ask: Callable[[], object]) -> None:
         """``ask``: called, at any time, when an exchange is wanted soon. Must return at once."""
@@ -206,7 +206,8 @@ class FleetLimiter:
     # --- what the server said -----------------------------------------------------------------------------------------
 
     def _observe(self, reservation: Reservation, tracked: Tracked, level: float, after: float, sent_at: float) -> None:
-        """The server said that ``level`` was left of a bucket; ``after``: that, or what would have been had it served the call."""
+        """The server said that ``level`` was left of a bucket; ``after``: that, or what would have been had it served the
+        call."""
         name = name_of(tracked)
         said = self._said.get(name)
         if said is None:

@@ -1,7 +1,7 @@
 """One process's membership of a fleet: what it reports, and what it does with the answer.
 
-Owns the exchange (:meth:`Member.report`, :meth:`Member.accept`, :meth:`Member.fail`) for one admission and its limiter. Knows no Redis,
-socket or thread: a store carries reports there and answers back.
+Owns the exchange (:meth:`Member.report`, :meth:`Member.accept`, :meth:`Member.fail`) for one admission and its limiter. Knows no
+Redis, socket or thread: a store carries reports there and answers back.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ DORMANT: Final = 300.0
 
 STARVED: Final = 60.0
 """Seconds for which calls wait and the fleet lets none of them go, after which one goes by what this process knows itself: a
-fleet's word is an estimate, too. Longer than ``allocation.lua`` holds a whole fleet by an old word of the server (PATIENCE), so in
-a sound fleet it is not needed; where many wait for little, it costs one call a minute of each process."""
+fleet's word is an estimate, too. Longer than ``allocation.lua`` holds a whole fleet by an old word of the server (PATIENCE), so
+in a sound fleet it is not needed; where many wait for little, it costs one call a minute of each process."""
 
 SOONEST: Final = 0.25
 """Seconds between two of those at least. Each that the server answers well says that the fleet is wrong, and the next comes in a

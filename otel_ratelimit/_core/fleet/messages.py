@@ -1,7 +1,7 @@
 """What a process tells its fleet, and what it is answered: typed, versioned, judged.
 
-Owns the shapes of :class:`Report` and :class:`Answer`, their form on the wire, and the bounds of both; ``_stores/allocation.lua`` holds
-reports to the same bounds. Whoever can write to the Redis can answer whatever they like: what is not of this shape is no
+Owns the shapes of :class:`Report` and :class:`Answer`, their form on the wire, and the bounds of both; ``_stores/allocation.lua``
+holds reports to the same bounds. Whoever can write to the Redis can answer whatever they like: what is not of this shape is no
 answer, and the process goes on alone as if there had been none.
 
 A report tells ages ("1.2 s ago"), so no two clocks are compared; and totals and the present state, so it can be repeated where
@@ -167,10 +167,10 @@ def _bounded(amounts: Amounts) -> list[float]:
 
 
 class Flow(NamedTuple):
-    """What the fleet believes of one bucket: which amounts it counts, units at the answer's mark, units a second that flow in, units
-    that must be left, and what it holds when full."""
+    """What the fleet believes of one bucket: which amounts it counts, units at the answer's mark, units a second that flow in,
+    units that must be left, and what it holds when full."""
 
-    index: int
+    counts: int
     level: float
     rate: float
     reserve: float

@@ -1,10 +1,10 @@
 """The cold start: how many calls go before the first answer.
 
-Nothing is known of the limit yet, and a program may start hundreds of calls at once. Two dozen go at once, then their number doubles
-every 50 ms until the first answer. A program far below the limit that starts 64 calls at a time loses 71 ms once with the last of
-them (0.2 % of a run of 14 s); one that starts 500 at a limit of twenty is refused the first few and not all. Measured (calls
-at once; loss of a 14 s run of 64 at a time; refusals of 200 at a time where 13 fit): all 0.0 %, 187; 64 0.0 %, 138; 32 0.1 %, 65;
-24 0.2 %, 48; 16 0.3 %, 28; 8 0.5 %, 24.
+Nothing is known of the limit yet, and a program may start hundreds of calls at once. Two dozen go at once, then their number
+doubles every 50 ms until the first answer. A program far below the limit that starts 64 calls at a time loses 71 ms once with the
+last of them (0.2 % of a run of 14 s); one that starts 500 at a limit of twenty is refused the first few and not all. Measured
+(calls at once; loss of a 14 s run of 64 at a time; refusals of 200 at a time where 13 fit): all 0.0 %, 187; 64 0.0 %, 138; 32
+0.1 %, 65; 24 0.2 %, 48; 16 0.3 %, 28; 8 0.5 %, 24.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All limiters of one (server, credential, project, model): whether a call may go, what its permit takes, what its answer means.
 
-Owns the diagnosis of an answer, the order in which limiters are asked, and the fast path. Knows no queue and no order of calls: it
-is asked about one call at a time.
+Owns the diagnosis of an answer, the order in which limiters are asked, and the fast path. Knows no queue and no order of calls:
+it is asked about one call at a time.
 
 *Fast path.* While every bucket holds more than half, nothing that an answer says can matter yet, and no arithmetic is done: a
 call only adds to the running totals, up to which that is certain; a reading that shows more than half is passed over.
@@ -64,7 +64,8 @@ class CombinedLimiter:
     Attributes:
         traffic: what was let go.
         tracked: the limits whose numbers are known.
-        granted: totals up to which calls may take the fast path, by somebody else's word (a fleet's lease); None: the buckets tell.
+        granted: totals up to which calls may take the fast path, by somebody else's word (a fleet's lease); None: the buckets
+            tell.
         predicts: whether the buckets' predictions let calls go, so that their errors count.
     """
 
@@ -159,8 +160,8 @@ class CombinedLimiter:
     # --- permits ------------------------------------------------------------------------------------------------------
 
     def take_fast(self, now: float, reservation: Reservation) -> bool:
-        """:meth:`take`, if the call surely leaves every bucket above half; False: nothing was done. By far the usual call: its steps
-        stand in one place, because a step into another function costs more than the step."""
+        """:meth:`take`, if the call surely leaves every bucket above half; False: nothing was done. By far the usual call: its
+        steps stand in one place, because a step into another function costs more than the step."""
         most = self._fast_most
         if most is NEVER or now > self._fast_until:
             return False
@@ -339,7 +340,8 @@ class CombinedLimiter:
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def grant(self, most: Amounts | None) -> None:
-        """Totals up to which calls may take the fast path, by a fleet's word; None: the own buckets tell, from the next call on."""
+        """Totals up to which calls may take the fast path, by a fleet's word; None: the own buckets tell, from the next call
+        on."""
         self.granted = most
         self._fast_most = NEVER if most is None else most
         self._fast_until = math.inf

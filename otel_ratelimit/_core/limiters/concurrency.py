@@ -1,6 +1,7 @@
 """How many calls may be in flight, where the server refuses for what it has to bear at a time (503, 529, "overloaded").
 
-An overloaded server refills nothing: it bears a number of requests. Additive increase and multiplicative decrease on the number in
+An overloaded server refills nothing: it bears a number of requests. Additive increase and multiplicative decrease on the number
+in
 flight: one cut for each generation of requests (what was in flight together says one thing once), one more call for each full
 round without a refusal.
 """
@@ -64,12 +65,12 @@ class Concurrency:
                 self._peak = min(self.most, float(in_flight + 1))  # itself included
                 self.most = max(1.0, math.floor(self._tuning.cut * self._peak))
                 self._cut_by = self._traffic.latest
-        elif diagnosis.cause is Cause.SERVED and self.on:
-            if reservation.sequence > self._cut_by and in_flight >= self.most - 1.0:
+        elif diagnosis.cause is Cause.SERVED and self.on and reservation.sequence > self._cut_by:
+            if in_flight >= self.most - 1.0:
                 self.most += 1.0 / self.most
-                if self.most > self._tuning.over * self._peak + 16.0:
-                    self.most = math.inf
-                    self.on = False
+            if self.most > self._tuning.over * self._peak + 16.0:
+                self.most = math.inf
+                self.on = False
 
     def cancel(self, reservation: Reservation) -> None:
         pass

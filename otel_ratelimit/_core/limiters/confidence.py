@@ -1,12 +1,12 @@
 """Whether the tracked buckets are believed alone, and whether headers that show room are.
 
-A bucket is a model. Where a server does something that no model of ours has, it may show room for call after call that the server then
-refuses. So refusals of calls that the buckets had let go are counted, by generation (what was in flight together says one
+A bucket is a model. Where a server does something that no model of ours has, it may show room for call after call that the server
+then refuses. So refusals of calls that the buckets had let go are counted, by generation (what was in flight together says one
 thing once). Once there have been too many, the rate that is found by trial, which needs no model, holds beside them until they
 have been right for as long.
 
-Likewise headers that show room after a refusal that no bucket explains: some gateways refuse the first calls of a burst and are idle
-afterwards, so the trial rate ends. Where it was needed after all, the headers are believed so much more seldom.
+Likewise headers that show room after a refusal that no bucket explains: some gateways refuse the first calls of a burst and are
+idle afterwards, so the trial rate ends. Where it was needed after all, the headers are believed so much more seldom.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A ceiling on how fast traffic may grow, after the server said ``slow_down``.
 
-The level that was reached is kept: the server minds the growth, not the level. From there the ceiling rises by half in fifteen minutes
-(OpenAI's words: above a million tokens a minute, grow by at most 50 % in 15 minutes), for as long as it matters: at four times the
-start it is lifted.
+The level that was reached is kept: the server minds the growth, not the level. From there the ceiling rises by half in fifteen
+minutes (OpenAI's words: above a million tokens a minute, grow by at most 50 % in 15 minutes), for as long as it matters: at four
+times the start it is lifted.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from otel_ratelimit._core.cost import Cost
 
 
 class Reservation:
-    """What one attempt of a call has taken. Made by the admission, which must know it before anything is taken (an interrupt may come
-    at any point); written by limiters only.
+    """What one attempt of a call has taken. Made by the admission, which must know it before anything is taken (an interrupt may
+    come at any point); written by limiters only.
 
     Attributes:
         cost: the call's, as estimated from its body.

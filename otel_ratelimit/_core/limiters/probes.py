@@ -5,8 +5,8 @@ limit, queue or clock.
 
 What is known of a limit is a hypothesis: limits are raised, quotas bought, a day's limit is reset, another tenant leaves, a
 gateway has other deployments. Only the server knows, and only a request makes it tell. So while callers wait for a turn that is
-far away, one of them goes early now and then. A probe that is refused renews the evidence and doubles the time to the next one, so
-a limit that is known well is disturbed a handful of times. One that is served lets two more go at once, and so on (slow
+far away, one of them goes early now and then. A probe that is refused renews the evidence and doubles the time to the next one,
+so a limit that is known well is disturbed a handful of times. One that is served lets two more go at once, and so on (slow
 start, RFC 5681), until one is refused.
 """
 
@@ -24,12 +24,12 @@ from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 class ProbeTuning:
     """
     Attributes:
-        guessed, counted: seconds without evidence after which the first probe goes: where the turn rests on a pace that was guessed
-            or on a delay that another call was told; and where it was counted by the server's own numbers. Each refused probe
-            doubles them. A turn that comes no more than that after the probe is simply waited for.
+        guessed, counted: seconds without evidence after which the first probe goes: where the turn rests on a pace that was
+            guessed or on a delay that another call was told; and where it was counted by the server's own numbers. Each refused
+            probe doubles them. A turn that comes no more than that after the probe is simply waited for.
             Measured: with 1 s for both, mixtures of calls of 200 to 20,000 tokens are refused 0.8 times a call instead of 0.01
-            (simulation, "mix"); with 1 s where it was guessed, 0.1 to 0.2 times instead of 0.03 (the same, bare 429). With 5 s where
-            it was counted a lone caller of calls of a quarter of the limit is refused once, with 15 s never.
+            (simulation, "mix"); with 1 s where it was guessed, 0.1 to 0.2 times instead of 0.03 (the same, bare 429). With 5 s
+            where it was counted a lone caller of calls of a quarter of the limit is refused once, with 15 s never.
         longest: seconds. A minute at most passes between probes while callers ask, however long the server said.
         most_allowed: probes that may go at once, at most.
     """

@@ -1,10 +1,10 @@
 """A rate found by trial, where the server refuses and names no numbers (a bare 429).
 
-Additive increase and multiplicative decrease, around what was measured: between two refusals the server let through what it refills,
-so (calls let through) / (time between them) is its rate, more exact the longer it took. A refusal therefore does not cut to a
-fixed share: the new rate is the measured one, at least half of the old one and a little below it. It only counts if the refused
-request was sent under the present rate. Growth needs the rate to be really used; it is quick up to the rate that failed last
-and slow beyond it (the shape of CUBIC, RFC 9438).
+Additive increase and multiplicative decrease, around what was measured: between two refusals the server let through what it
+refills, so (calls let through) / (time between them) is its rate, more exact the longer it took. A refusal therefore does not cut
+to a fixed share: the new rate is the measured one, at least half of the old one and a little below it. It only counts if the
+refused request was sent under the present rate. Growth needs the rate to be really used; it is quick up to the rate that failed
+last and slow beyond it (the shape of CUBIC, RFC 9438).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ MEMORY: Final = 900.0
 class RateTuning:
     """
     Attributes:
-        first_cut: share of the measured rate to start from at the first refusal. What was measured then is mostly the burst from a
-            full bucket, far above the refill, so the first steps search by halving.
+        first_cut: share of the measured rate to start from at the first refusal. What was measured then is mostly the burst from
+            a full bucket, far above the refill, so the first steps search by halving.
         most_cut: share of the rate that a refusal leaves at least.
-        deepest_cut, cut_calls: a refusal takes at least ``deepest_cut / (1 + calls since the last refusal / cut_calls)`` off, measured
-            or not: refusals that come close together say that the rate is far too high, one after a hundred calls that it is a
-            little too high.
+        deepest_cut, cut_calls: a refusal takes at least ``deepest_cut / (1 + calls since the last refusal / cut_calls)`` off,
+            measured or not: refusals that come close together say that the rate is far too high, one after a hundred calls that
+            it is a little too high.
         recovery_calls: calls in which the rate returns to the one that was refused last.
-        probe_growth: growth per call beyond that, compounding with the calls since the last refusal. The excess adds up to one call
-            after some forty, so about one call in forty is the probe that is refused.
-        modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower than
-            this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
-        lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is refused
-            whatever its pace must not be held for longer and longer.
+        probe_growth: growth per call beyond that, compounding with the calls since the last refusal. The excess adds up to one
+            call after some forty, so about one call in forty is the probe that is refused.
+        modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
+            than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
+        lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
+            refused whatever its pace must not be held for longer and longer.
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 

@@ -1,8 +1,8 @@
 """The time before which the server wants no call, and the evidence for it.
 
 A refusal that no bucket explains closes the limit for all callers until the delay that it named is over. A success of a request
-that left after that refusal opens it at once: only the server knows. The evidence is kept apart, for callers who would have to wait
-longer than they may: until when was the call told to stay away that was refused last, and when was that said?
+that left after that refusal opens it at once: only the server knows. The evidence is kept apart, for callers who would have to
+wait longer than they may: until when was the call told to stay away that was refused last, and when was that said?
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The limits whose numbers the server names: a call has to fit every tracked bucket.
 
-Owns the buckets and the charge model, and how each answer corrects them. Knows no queue and no other limiter. What was let go although
-there seemed to be no room, and was served, shows that there was some: it is charged to no bucket that had none.
+Owns the buckets and the charge model, and how each answer corrects them. Knows no queue and no other limiter. What was let go
+although there seemed to be no room, and was served, shows that there was some: it is charged to no bucket that had none.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class TrackedBuckets:
         """When a call of ``amounts`` is expected to go if ``ahead`` goes first, itself included.
 
         Args:
-            refused_by: the latest request that had left when the call was refused: up to that one, each may have been served before
-                it, and need not be waited for. -1 for none.
+            refused_by: the latest request that had left when the call was refused: up to that one, each may have been served
+                before it, and need not be waited for. -1 for none.
             guesses: count limits whose window is a guess; that is good enough to sleep by, not to give up by.
         """
         at = now

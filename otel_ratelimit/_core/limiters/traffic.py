@@ -1,7 +1,7 @@
 """Our own traffic: how much was let go, what of it is in flight, and how fast it flows.
 
-Owns the counts that every limiter reads: sequence number, running totals, calls in flight, the measured rate. It is the one place that
-changes them, by ``combined``'s hand: a permit taken, settled or cancelled. Knows no limit.
+Owns the counts that every limiter reads: sequence number, running totals, calls in flight, the measured rate. It is the one place
+that changes them, by ``combined``'s hand: a permit taken, settled or cancelled. Knows no limit.
 """
 
 from __future__ import annotations

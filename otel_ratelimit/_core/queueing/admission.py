@@ -1,16 +1,16 @@
 """Who may send when: all callers of one server, credential, project and model in one process.
 
-Owns the meeting of the queue and the limits: a call joins, is admitted as soon as every limit has room for it, and its answer corrects
-what is known. Knows no clock, lock, thread or event loop: ``now`` (seconds on a monotonic clock) is an argument; the caller holds
-a lock around each method, sleeps, and wakes whom :meth:`Admission.take_wakes` names.
+Owns the meeting of the queue and the limits: a call joins, is admitted as soon as every limit has room for it, and its answer
+corrects what is known. Knows no clock, lock, thread or event loop: ``now`` (seconds on a monotonic clock) is an argument; the
+caller holds a lock around each method, sleeps, and wakes whom :meth:`Admission.take_wakes` names.
 
-One timer serves the whole queue. Only the call at the head sleeps until a time; when that comes, as many calls are admitted as fit, in
-order, and woken. So nothing storms, nothing is polled, and the order does not depend on who wakes up first. The others are told a
-time too, later than their turn is expected: if the caller at the head is lost without leaving (its thread was killed), another one
-finds the queue standing and moves it on.
+One timer serves the whole queue. Only the call at the head sleeps until a time; when that comes, as many calls are admitted as
+fit, in order, and woken. So nothing storms, nothing is polled, and the order does not depend on who wakes up first. The others
+are told a time too, later than their turn is expected: if the caller at the head is lost without leaving (its thread was killed),
+another one finds the queue standing and moves it on.
 
-The life of a ticket is the table in ``ticket``: ``join`` -> (``check`` until it answers None) -> send -> ``settle`` -> ``leave``, or
-``requeue`` and ``check`` again. ``leave`` is harmless at any time and ends every life.
+The life of a ticket is the table in ``ticket``: ``join`` -> (``check`` until it answers None) -> send -> ``settle`` -> ``leave``,
+or ``requeue`` and ``check`` again. ``leave`` is harmless at any time and ends every life.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ class Admission:
         return evidence.until, evidence.at >= ticket.queued_at
 
     def settle_fast(self, ticket: Ticket, now: float) -> bool:
-        """An attempt was answered well, and that is all that it can teach: no call waits, and every limit is far. False: it may be so
-        or not; nothing was done, call :meth:`settle`."""
+        """An attempt was answered well, and that is all that it can teach: no call waits, and every limit is far. False: it may
+        be so or not; nothing was done, call :meth:`settle`."""
         reservation = ticket.reservation
         if ticket.state != IN_FLIGHT or reservation is None or self.queue.waiting:
             return False

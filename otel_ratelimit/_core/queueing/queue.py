@@ -1,18 +1,18 @@
 """Who is next: first come first served, whoever was throttled first of all, priorities by weighted fair share.
 
-Owns the order of the waiting calls. Knows no limit and does not decide whether a call fits: it names the one whose turn it is, and
-what is held for those who were throttled and may not come back yet. No operation walks the queue, so a call costs the same
+Owns the order of the waiting calls. Knows no limit and does not decide whether a call fits: it names the one whose turn it is,
+and what is held for those who were throttled and may not come back yet. No operation walks the queue, so a call costs the same
 however many wait.
 
 *No overtaking.* Inside a priority the call at the head is next, whatever its size: were small calls let past a large one that
 does not fit yet, they would take what it waits for, again and again.
 
-*Weighted fair share* (stride scheduling, Waldspurger and Weihl 1995). Each priority has a weight; while several have calls waiting,
-the one that has had least for its weight is next. A priority that had nothing waiting starts level with the others, so an
-interactive call that comes goes first, and a batch that waits behind steady interactive traffic still moves: one in 65.
+*Weighted fair share* (stride scheduling, Waldspurger and Weihl 1995). Each priority has a weight; while several have calls
+waiting, the one that has had least for its weight is next. A priority that had nothing waiting starts level with the others, so
+an interactive call that comes goes first, and a batch that waits behind steady interactive traffic still moves: one in 65.
 
-*The throttled.* A call that comes back has a time of its own before which it may not go. Until then its amounts are held: calls that
-were never throttled pass only if they fit beside them.
+*The throttled.* A call that comes back has a time of its own before which it may not go. Until then its amounts are held: calls
+that were never throttled pass only if they fit beside them.
 """
 
 from __future__ import annotations

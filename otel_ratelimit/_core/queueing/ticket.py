@@ -1,7 +1,7 @@
 """One call's place in an admission, and the states of its life.
 
-Owns :class:`Ticket` and its states. Written by the admission and, where it says so, by the queue; what a call has taken of the limits
-is its reservation, which belongs to the limiters.
+Owns :class:`Ticket` and its states. Written by the admission and, where it says so, by the queue; what a call has taken of the
+limits is its reservation, which belongs to the limiters.
 
 ===========  ======================  =========  =========  =========  ======
 state        join                    admit      settle     requeue    leave

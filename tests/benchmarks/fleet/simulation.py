@@ -1,6 +1,6 @@
 """A fleet of 1 to 1,000 processes on a virtual clock, sharing one limit through a real Redis.
 
-The processes' own rule is ``_core.lease``, the shared one ``ledger.lua`` itself: it runs in a real Redis that is told the virtual
+The processes' own rule is ``_core.fleet``, the shared one ``allocation.lua`` itself: it runs in a real Redis that is told the virtual
 time, so nothing is modelled but the network and the server. Each process has some workers, each of which makes one call after
 another.
 """
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_ratelimit._core.queueing.admission import Admission
-from otel_ratelimit._core.fleet import FleetAdmission
+from otel_ratelimit._core.fleet.member import Member
+from otel_ratelimit._core.fleet.messages import Report
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
 from tests.benchmarks.simulation.server import Server
@@ -35,10 +36,8 @@ class Process(Ours):
         self.asked = False
         self.dead = False
         rng = random.Random(1000 + number)
-        if shared:
-            admission: Admission = FleetAdmission(ask=lambda _admission: self._ask())
-        else:
-            admission = Admission()
+        self.member = Member(ask=lambda _member: self._ask()) if shared else None
+        admission = Admission() if self.member is None else self.member.admission
         super().__init__(fleet.server, jobs, workers, rng, admission=admission, network=fleet.network)
         self.exchanges = 0
         self._timer_at = math.inf
@@ -71,18 +70,18 @@ class Process(Ours):
             self.at(self.now + 0.0001, self._exchange)
 
     def _exchange(self) -> None:
-        admission = self.admission
-        assert isinstance(admission, FleetAdmission)
+        member = self.member
+        assert member is not None
         if self._under_way:
             return
         self.asked = False
         if not self.fleet.redis_up:
-            admission.fail(self.now)
+            member.fail(self.now)
             self._wake()
             self.at(self.now + 1.0, self._exchange)
             return
         self._under_way = True
-        report = admission.report(self.now)
+        report = member.report(self.now)
         self.exchanges += 1
         answer: dict[str, Any] = {}
 
@@ -91,7 +90,7 @@ class Process(Ours):
 
         def back() -> None:
             self._under_way = False
-            admission.accept(answer, self.now)
+            member.accept(answer, self.now)
             self._wake()
             self._schedule()
             if self.asked:
@@ -101,20 +100,20 @@ class Process(Ours):
         self.at(self.now + ROUND_TRIP, back)
 
     def _schedule(self) -> None:
-        admission = self.admission
-        assert isinstance(admission, FleetAdmission)
-        due = admission.due
+        member = self.member
+        assert member is not None
+        due = member.due
         if due < self._timer_at or self._timer_at <= self.now:
             self._timer_at = due
             self.at(due, self._due)
 
     def _due(self) -> None:
         self._timer_at = math.inf
-        admission = self.admission
-        assert isinstance(admission, FleetAdmission)
+        member = self.member
+        assert member is not None
         if self.fleet.over:
             return
-        if admission.due <= self.now + 1e-9:
+        if member.due <= self.now + 1e-9:
             self._exchange()
         else:
             self._schedule()
@@ -151,7 +150,7 @@ class Fleet(World):
     def over(self) -> bool:
         return all(process.dead or len(process.done_jobs) == len(process.jobs) for process in self.processes)
 
-    def exchange(self, process: str, report: dict[str, Any]) -> dict[str, Any]:
+    def exchange(self, process: str, report: Report) -> dict[str, Any]:
         assert self.script is not None
         began = time.perf_counter()
         answer = self.script.run(self.keys, process, report, now=self._epoch + self.now)
