@@ -54,9 +54,9 @@ class BucketTuning:
 
     Attributes:
         margin_cap: share of the limit that the margin takes at most; larger bursts of others cannot be planned around.
-        margin_of_capacity: share of what the bucket can hold that the margin takes at most. Where that is only a second's refill, more
-            of it lying idle makes the bucket run over between two calls: "enforced per second" of the simulation takes 1.016 of the
-            bound without, 1.012 with it.
+        margin_of_capacity: share of what the bucket can hold that the margin takes at most. Where that is only a second's refill,
+            more of it lying idle makes the bucket run over between two calls: "enforced per second" of the simulation takes 1.016
+            of the bound without, 1.012 with it.
         margin_memory: share of the margin that fades with each anchor: the worst of some hundred answers is left.
         silent_memory: share of it that fades with each answer that says nothing of the limit.
         boundary: seconds of refill that stay in the bucket beside the margin. How long a request travels differs by milliseconds
