@@ -30,7 +30,7 @@ import redis.retry
 import redis.sentinel
 
 from otel_ratelimit._core.fleet.limiter import BOUND
-from otel_ratelimit._core.fleet.messages import AnswerError, Report
+from otel_ratelimit._core.fleet.messages import AnswerError
 from otel_ratelimit._core.store_url import StoreAddress, parse_store
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_socket import KINDS
@@ -86,7 +86,7 @@ class Script:
         tag = hashlib.pbkdf2_hmac("sha256", account.payer, text.encode("utf-8", "surrogatepass"), STRETCH, 16).hex()
         return [f"{self._address.prefix}:{VERSION}:{{{tag}}}:{part}" for part in PARTS]
 
-    def run(self, keys: list[str], process: str, report: Report, now: float | None = None) -> dict[str, Any]:
+    def run(self, keys: list[str], process: str, report: Mapping[str, Any], now: float | None = None) -> dict[str, Any]:
         """One exchange: one round trip, but for the first one after a (re)start of the server.
 
         Args:
@@ -101,7 +101,7 @@ class Script:
             len(keys),
             *keys,
             process,
-            json.dumps(report.wire(), separators=(",", ":"), allow_nan=False),
+            json.dumps(report, separators=(",", ":"), allow_nan=False),
             "" if now is None else repr(now),
         )
         try:

@@ -173,7 +173,7 @@ class Courier:
                 return True
             report = member.report(now, leaving=leaving)
         try:
-            answer = self._script.run(keys, self._process, report)
+            answer = self._script.run(keys, self._process, report.wire())
             other: str | None = None
             with lock:
                 now = self._clock()
@@ -202,7 +202,7 @@ class Courier:
                 report = member.report(self._clock(), leaving=True)
             if not self._down:
                 try:
-                    self._script.run(keys, self._process, report)
+                    self._script.run(keys, self._process, report.wire())
                 except Exception:  # it will miss us soon
                     self._down = True
         self._tell(lambda member, now: member.fail(now), list(self._accounts))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from otel_ratelimit._core.fleet import FleetAdmission
+from otel_ratelimit._core.fleet.limiter import FleetLimiter
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
 from tests.stores import redis_server
@@ -84,8 +84,8 @@ def one_call(store: RedisStore, account: Account, remaining: float = 50_000.0) -
 
 def shares(store: RedisStore) -> bool:
     """Whether the fleet has answered it."""
-    admissions = [line.admission for line in store._lines.values()]
-    return any(isinstance(one, FleetAdmission) and one._fleet.lease is not None for one in admissions)
+    limits = [line.admission.limits for line in store._lines.values()]
+    return any(isinstance(one, FleetLimiter) and one.lease is not None for one in limits)
 
 
 def members(server: RedisServer) -> int:
@@ -292,7 +292,7 @@ def connections():
 def join():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if any(line.admission._fleet.lease is not None for line in store._lines.values()):
+        if any(line.admission.limits.lease is not None for line in store._lines.values()):
             return
         time.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""What the ledgers of a fleet reckon with in Redis is what those of a process reckon with."""
+"""What a fleet reckons with in Redis is what a process reckons with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from importlib import resources
 
 import pytest
 
-from otel_ratelimit._core import admission, fleet, gates, ledger, probe, queue
+from otel_ratelimit._core.fleet import member, messages
+from otel_ratelimit._core.limiters.combined import TUNED
+from otel_ratelimit._core.queueing import admission, queue
 
-SCRIPT = (resources.files("otel_ratelimit._stores") / "ledger.lua").read_text(encoding="utf-8")
+SCRIPT = (resources.files("otel_ratelimit._stores") / "allocation.lua").read_text(encoding="utf-8")
 
 
 def constants() -> dict[str, list[float]]:
@@ -25,17 +27,22 @@ def constants() -> dict[str, list[float]]:
 @pytest.mark.parametrize(
     ("name", "of_a_process"),
     [
-        ("COLD_CALLS", gates.COLD_CALLS),
-        ("COLD_DOUBLING", gates.COLD_DOUBLING),
-        ("MARGIN_MEMORY", ledger.MARGIN_MEMORY),
-        ("MARGIN_CAP", ledger.MARGIN_CAP),
-        ("MOST_MARGIN", ledger.MOST_MARGIN),
-        ("DRAIN_TIME", ledger.DRAIN_TIME),
-        ("DRAIN_HOLD", ledger.DRAIN_HOLD),
-        ("MOST_DRAIN", ledger.MOST_DRAIN),
-        ("PROBE_CALLS", ledger.EXACT_PROBE_CALLS),
-        ("PATIENCE", probe.LONGEST_INTERVAL),
-        ("HEARTBEAT", fleet.HEARTBEAT),
+        ("COLD_CALLS", TUNED.cold_start.calls),
+        ("COLD_DOUBLING", TUNED.cold_start.doubling),
+        ("MARGIN_MEMORY", TUNED.buckets.margin_memory),
+        ("MARGIN_CAP", TUNED.buckets.margin_cap),
+        ("MARGIN_OF_CAPACITY", TUNED.buckets.margin_of_capacity),
+        ("DRAIN_TIME", TUNED.buckets.drain_time),
+        ("DRAIN_HOLD", TUNED.buckets.drain_hold),
+        ("MOST_DRAIN", TUNED.buckets.most_drain),
+        ("PROBE_CALLS", TUNED.buckets.exact_probe_calls),
+        ("PATIENCE", TUNED.probes.longest),
+        ("HEARTBEAT", member.HEARTBEAT),
+        ("LEAST", member.LEAST),
+        ("BEHIND", member.BEHIND),
+        ("MOST_CALLS", member.MOST_REPORTED),
+        ("MOST_LEDGERS", messages.MOST_BUCKETS),
+        ("VERSION", messages.VERSION),
         ("CLOCK_SLACK", admission.CLOCK_SLACK),
     ],
 )

@@ -20,10 +20,11 @@ import pytest
 pytest.importorskip("redis")
 import redis
 
+from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.fleet.messages import MOST_LEDGERS, AnswerError, judged, plain
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.fleet.member import FRUITLESS, STARVED
+from otel_ratelimit._core.fleet.messages import MOST_BUCKETS, Answer, AnswerError, Flow, plain
 from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores import redis_client
@@ -34,7 +35,7 @@ from tests.stores.conftest import keys, own_redis, script, shared_redis
 from tests.stores.redis_server import RedisServer
 from tests.stores.test_both_stores import open_redis_store, tell, wait
 from tests.stores.test_ledger_script import Fleet
-from tests.unit.test_fleet import COST, Member, answer
+from tests.unit.fleet.test_member import COST, Member, answer
 
 __all__ = ["keys", "own_redis", "script", "shared_redis"]
 
@@ -85,13 +86,14 @@ def test_a_wrong_answer_is_none(name: str) -> None:
 def test_a_right_answer_is_taken_as_it_is() -> None:
     """With all that it may hold, at the bounds."""
     right = answer(
-        7.0, 9.0, calm=True, levels={str(number): LEVEL for number in range(MOST_LEDGERS)}, other="pacing=True"
+        7.0, 9.0, calm=True, levels={str(number): LEVEL for number in range(MOST_BUCKETS)}, other="pacing=True"
     )
-    found = judged(json.loads(json.dumps(right)))
-    assert {name: found[name] for name in right if name != "levels"} == {
-        name: value for name, value in right.items() if name != "levels"
-    }
-    assert list(map(list, found["levels"].values())) == [LEVEL] * MOST_LEDGERS
+    found = Answer.of(json.loads(json.dumps(right)))
+    assert found == Answer(
+        epoch=right["epoch"], lease=Amounts(*right["lease"]), ahead=True, mark=Amounts(), again=right["again"],
+        cause=right["cause"], flows={str(number): Flow(*LEVEL) for number in range(MOST_BUCKETS)}, others=Amounts(),
+        live=right["live"], settings="pacing=True",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_an_answer_without_an_end(kind: str) -> None:
 
 
 SAID = {
-    "unit": 2,
+    "unit": 1,
     "limit": 6000.0,
     "window": 60.0,
     "capacity": 6000.0,
@@ -222,11 +224,13 @@ WRONG_REPORTS: dict[str, dict[str, Any]] = {
     "20,000 ledgers": {"said": {f"{number}///": SAID for number in range(20_000)}},
     "a long name": {"said": {"x" * 201: SAID}},
     "a ledger of text": {"said": {"tokens///": "x"}},
-    "a fifth unit": {"said": {"tokens///": {**SAID, "unit": 5}}},
+    "a fifth unit": {"said": {"tokens///": {**SAID, "unit": 4}}},
     "a word of tomorrow": {"said": {"tokens///": {**SAID, "age": -86400.0}}},
     "no window": {"said": {"tokens///": {**SAID, "window": 0.0}}},
     "no limit": {"said": {"tokens///": {**SAID, "limit": 0.0}}},
     "told 1e308": {"said": {"tokens///": {**SAID, "told": 1e308}}},
+    "another version": {"version": 0},
+    "no version": {"version": None},
     "settings of a number": {"settings": 7},
     "a long cause": {"cause": "x" * 201},
 }
@@ -330,7 +334,6 @@ def test_a_fleet_that_grants_nothing_is_not_believed_for_ever() -> None:
         for call in [call for call in calls if call.admitted]:
             calls.remove(call)
             went.append(now)
-            call.sent_at = now
             member.settle(call, Attempt(now + 0.01, succeeded=True))
     assert went[0] == pytest.approx(STARVED, abs=0.2)
     gaps = [later - earlier for earlier, later in itertools.pairwise(went)]
@@ -351,7 +354,6 @@ def test_a_throttled_probe_believes_the_fleet_again() -> None:
         for call in [call for call in calls if call.admitted]:
             calls.remove(call)
             went.append(now)
-            call.sent_at = now
             member.settle(call, Attempt(now + 0.01, throttle=Throttle(0.02, "body-message"), succeeded=False))
     assert 3 <= len(went) <= 4
     assert min(later - earlier for earlier, later in itertools.pairwise(went)) >= STARVED - 0.2
@@ -378,10 +380,9 @@ def test_one_member_cannot_starve_the_others(script: Script, keys: list[str]) ->
         )
         calls.append(member.enter(now, Cost(100.0, 0.0), "normal"))
         report = member.report(now)
-        member.accept(script.run(keys, "honest", report, now=began + now), now)
+        member.accept(script.run(keys, "honest", report.wire(), now=began + now), now)
         for call in [call for call in calls if call.admitted]:
             calls.remove(call)
             went += 1
-            call.sent_at = now
             member.settle(call, Attempt(now + 0.01, readings=[reading], succeeded=True))
     assert went > 50

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import LONGEST_SLEEP, LOST, Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import PRIORITIES
-from otel_ratelimit._core.queue import GONE, IN_FLIGHT, SETTLED, WAITING, WEIGHTS, Ticket
+from otel_ratelimit._core.queueing.admission import LONGEST_SLEEP, LOST, Admission
+from otel_ratelimit._core.queueing.queue import WEIGHTS
+from otel_ratelimit._core.queueing.ticket import GONE, IN_FLIGHT, SETTLED, WAITING, Ticket
 from otel_ratelimit._core.throttle import Throttle
 
 LATENCY = 0.05
@@ -148,7 +149,9 @@ class Interplay(RuleBasedStateMachine):
             throttle = Throttle(delay, "body-message", "tokens", "minute")
             if self.numbers:
                 throttle = replace(throttle, limit=limit, used=used, requested=call.tokens)
-            self.admission.settle(call.ticket, Attempt(self.now, readings=call.readings, throttle=throttle, succeeded=False), cause=call)
+            self.admission.settle(
+                call.ticket, Attempt(self.now, readings=call.readings, throttle=throttle, succeeded=False), cause=call
+            )
             self.told = self.told or self.headers
             call.sent_at = None
             self.admission.requeue(call.ticket, self.now, self.now + delay + 0.025)
@@ -215,7 +218,7 @@ class Interplay(RuleBasedStateMachine):
                 if call.ticket.state == WAITING and call.ticket.priority == priority and call.ticket.not_before is None
             ]
             assert waiting == sorted(waiting)
-            queued = list(self.admission._queue._lanes[priority].back)
+            queued = list(self.admission.queue._lanes[priority].back)
             assert queued == waiting
 
     def teardown(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import otel_ratelimit
-from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.queueing.queue import Queue
 from otel_ratelimit._stores.memory import Account, MemoryStore, Place
 from tests.drivers.conftest import chat

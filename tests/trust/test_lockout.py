@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import MAX_COST, Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit.testing import Limit, Reply, ThrottlingServer
 from tests.drivers.conftest import MESSAGES, Caller, chat
 from tests.telemetry_probe import Probe

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_ratelimit._core.cost import MAX_COST, Cost, Tariff, estimate
+from otel_ratelimit._core.cost import MAX_COST, Cost, estimate
 
 CHAT = "/chat/completions"
 
@@ -85,67 +85,3 @@ def test_no_body_breaks_it(path: str, body: Any) -> None:
     cost = estimate(path, body)
     assert 0 <= cost.input <= MAX_COST
     assert 0 <= cost.output <= MAX_COST
-
-
-def test_the_larger_of_input_and_output_is_the_first_guess() -> None:
-    """OpenAI's documentation."""
-    assert Tariff().tokens(Cost(100, 30)) == 100
-    assert Tariff().tokens(Cost(100, 300)) == 300
-
-
-def test_the_factor_is_learned() -> None:
-    """A server that charges half as much again."""
-    tariff = Tariff()
-    tariff.learn(Cost(1000, 0), 1500)
-    assert tariff.tokens(Cost(100, 0)) == pytest.approx(150)
-
-
-def test_a_server_that_charges_the_sum_is_found_out() -> None:
-    """The reading whose ratio scatters least is believed: 2 x (input + output) here."""
-    tariff = Tariff()
-    for step in range(12):
-        cost = Cost(100.0 * (1 + step % 4), 150.0 * (1 + step % 3))
-        tariff.learn(cost, 2 * (cost.input + cost.output))
-    assert tariff.tokens(Cost(1000, 10)) == pytest.approx(2020)
-
-
-def test_refused_calls_are_not_fair_samples() -> None:
-    """Those that cost more than expected are refused more often: once sums are known, they leave the factor alone."""
-    tariff = Tariff()
-    tariff.learn_requested(Cost(1000, 0), 1300)
-    assert tariff.tokens(Cost(1000, 0)) == pytest.approx(1300)
-    tariff.learn_sum(130_000, 100_000, 100)
-    known = tariff.tokens(Cost(1000, 0))
-    assert known == pytest.approx(1000, rel=0.01)
-    tariff.learn_requested(Cost(1000, 0), 1300)
-    assert tariff.tokens(Cost(1000, 0)) == known
-    assert tariff.certainty > 9
-    assert tariff.stray >= 0.1
-
-
-def test_usage_tells_only_where_it_is_what_was_charged() -> None:
-    """Two calls whose usage was their charge: then usage counts; with the output limit reserved it does not."""
-    exact, other = Tariff(), Tariff()
-    for used in (100.0, 170.0):
-        exact.learn_usage(used, used)
-        other.learn_usage(used, 1000.0)
-    assert exact.charge_of_usage(50.0) == pytest.approx(50)
-    assert other.charge_of_usage(50.0) is None
-
-
-def test_a_call_that_says_nothing_costs_what_calls_do() -> None:
-    """A body that cannot be read is no free call."""
-    tariff = Tariff()
-    tariff.seen(700.0)
-    assert tariff.tokens(Cost()) == 700
-
-
-@given(st.lists(st.tuples(st.floats(), st.floats(), st.floats())))
-def test_nothing_breaks_the_tariff(samples: list[tuple[float, float, float]]) -> None:
-    """NaN, infinity and nonsense leave a positive, finite factor."""
-    tariff = Tariff()
-    for first, second, third in samples:
-        tariff.learn(Cost(first, second), third)
-        tariff.learn_sum(first, second, 3)
-        tariff.learn_usage(first, third)
-        assert 0 < tariff.tokens(Cost(10, 0)) <= 1e4

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.fleet.member import Member
 from otel_ratelimit._core.fleet.messages import Report
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
 from tests.benchmarks.simulation.server import Server
@@ -153,7 +153,7 @@ class Fleet(World):
     def exchange(self, process: str, report: Report) -> dict[str, Any]:
         assert self.script is not None
         began = time.perf_counter()
-        answer = self.script.run(self.keys, process, report, now=self._epoch + self.now)
+        answer = self.script.run(self.keys, process, report.wire(), now=self._epoch + self.now)
         self.redis_seconds += time.perf_counter() - began
         self.redis_calls += 1
         return answer

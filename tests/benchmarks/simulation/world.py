@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.policy import Policy, delay_after
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.queueing.ticket import Ticket
 from tests.benchmarks.simulation.server import Answer, Server
 

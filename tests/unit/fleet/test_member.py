@@ -7,25 +7,29 @@ from typing import Any
 import pytest
 
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.fleet.messages import AnswerError
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.fleet.member import DORMANT, HEARTBEAT, Member as FleetMember
-from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.fleet.limiter import BOUND
+from otel_ratelimit._core.fleet.member import DORMANT, HEARTBEAT
+from otel_ratelimit._core.fleet.member import Member as FleetMember
+from otel_ratelimit._core.fleet.messages import AnswerError
+from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.throttle import Throttle
 
 COST = Cost(100.0, 0.0)
 
 
-class Member(FleetAdmission):
-    """Counts how often it asked for an exchange."""
+class Member(FleetMember):
+    """Counts how often it asked for an exchange; the calls' methods are its admission's."""
 
     def __init__(self) -> None:
         self.asks = 0
-        super().__init__(ask=self._count, encode=str, decode=lambda text: f"from afar: {text}")
+        super().__init__(ask=self._count, encode=lambda cause: cause or "", decode=lambda text: f"from afar: {text}")  # type: ignore[arg-type, return-value]
 
-    def _count(self, _admission: object) -> None:
+    def _count(self, _member: object) -> None:
         self.asks += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.admission, name)
 
 
 def answer(*lease: float, calm: bool = False, again: float = 1.0, **fields: Any) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def reading(remaining: float, limit: float = 10_000.0) -> LimitReading:
 
 
 def exchange(member: Member, now: float, reply: dict[str, Any]) -> dict[str, Any]:
-    report = member.report(now)
+    report = member.report(now).wire()
     member.accept(reply, now)
     return report
 
@@ -108,7 +112,7 @@ def test_a_call_that_costs_a_little_more_by_now_still_goes() -> None:
     call = member.enter(0.0, COST, "normal")
     exchange(member, 0.01, answer(1.0, 90.0))
     assert call.admitted
-    assert member.report(0.02)["used"][:2] == [2.0, 200.0]
+    assert member.report(0.02).wire()["used"][:2] == [2.0, 200.0]
 
 
 def test_used_is_a_total_and_does_not_count_what_was_never_sent() -> None:
@@ -119,7 +123,7 @@ def test_used_is_a_total_and_does_not_count_what_was_never_sent() -> None:
     exchange(member, 0.01, answer(1.0, 100.0))
     assert call.admitted
     member.leave(call, 0.02)  # its caller was cancelled before it heard
-    assert member.report(0.03)["used"] == [1.0, 100.0, 100.0, 0.0]
+    assert member.report(0.03).wire()["used"] == [1.0, 100.0, 100.0, 0.0]
 
 
 def test_what_the_server_said_is_told_with_its_age_and_the_fleets_total() -> None:
@@ -131,7 +135,7 @@ def test_what_the_server_said_is_told_with_its_age_and_the_fleets_total() -> Non
     member.accept(answer(1.0, 100.0) | {"mark": [50.0, 5000.0, 0.0, 0.0]}, 0.5)
     assert call.admitted
     member.settle(call, Attempt(2.5, readings=[reading(3000.0)], succeeded=True))
-    (said,) = member.report(3.0)["said"].values()
+    (said,) = member.report(3.0).wire()["said"].values()
     assert said["told"] == 3000.0
     assert said["age"] == pytest.approx(2.5)
     assert said["mark"] == pytest.approx(5000.0 + 100.0)  # with its own share
@@ -176,7 +180,7 @@ def test_a_refusal_is_told_at_once_with_its_cause() -> None:
     refusal = Throttle(delay=2.0, source="retry-after")
     member.settle(call, Attempt(0.1, throttle=refusal, succeeded=False), cause="span 1")
     assert member.asks == asks + 1
-    report = member.report(0.1)
+    report = member.report(0.1).wire()
     assert report["cause"] == "span 1"
     assert 2.0 <= report["closed"] <= 2.1
 
@@ -192,7 +196,7 @@ def test_a_throttled_call_holds_its_place_and_comes_in_time() -> None:
     assert report["hold"][:2] == [1.0, 100.0]
     assert report["lanes"] == [[], [], []]
     assert member.due == pytest.approx(0.6)
-    assert [len(lane) for lane in member.report(0.6)["lanes"]] == [0, 1, 0]
+    assert [len(lane) for lane in member.report(0.6).wire()["lanes"]] == [0, 1, 0]
 
 
 def test_the_cause_of_another_process_is_linked_to() -> None:
@@ -258,8 +262,8 @@ def test_answers_to_calls_that_the_fleet_let_go_do_not_judge_the_own_ledgers() -
     exchange(member, 0.2, answer(1.0, 100.0))
     assert call.admitted
     member.settle(call, Attempt(0.3, readings=[reading(-400.0)], succeeded=True))
-    (entry,) = member._fleet.book.entries
-    assert entry.ledger.margin == 0.0
+    (tracked,) = member.limiter.own.tracked.buckets.tracked
+    assert tracked.bucket.margin == 0.0
 
 
 def test_what_was_used_while_alone_is_told_afterwards() -> None:
@@ -269,7 +273,7 @@ def test_what_was_used_while_alone_is_told_afterwards() -> None:
     member.fail(0.0)
     for _ in range(4):
         assert member.enter(0.1, COST, "normal").admitted
-    assert member.report(1.0)["used"][:2] == [5.0, 500.0]
+    assert member.report(1.0).wire()["used"][:2] == [5.0, 500.0]
 
 
 def test_an_idle_process_renews_less_often_and_leaves_in_the_end() -> None:
@@ -329,6 +333,6 @@ def test_a_long_delay_that_one_call_was_told_closes_the_fleet_for_seconds_only()
     exchange(member, 0.0, answer(10.0, 1_000.0))
     member.settle(ticket, Attempt(1.0, throttle=Throttle(delay=86_400.0, source="retry-after"), succeeded=False))
     member.leave(ticket, 1.0)
-    assert member.report(2.0)["closed"] == pytest.approx(9.0)
+    assert member.report(2.0).wire()["closed"] == pytest.approx(9.0)
     member.accept(answer(10.0, 1_000.0), 2.0)
-    assert member.report(11.5)["closed"] == 0.0
+    assert member.report(11.5).wire()["closed"] == 0.0

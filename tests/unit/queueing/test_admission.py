@@ -9,14 +9,14 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.estimate import BucketTuning
+from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.limiters.combined import CombinedLimiter, Tuning
 from otel_ratelimit._core.limiters.rate import Rate
-from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import Admission
-from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.queueing.ticket import Ticket
 from otel_ratelimit._core.throttle import LimitKind, Throttle
 
@@ -434,7 +434,10 @@ def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None
         sent += 1
         now += 0.06
         # what is left is always just what the ledger takes for too little, and a second later it expects plenty
-        admission.settle(ticket, Attempt(now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False))
+        admission.settle(
+            ticket,
+            Attempt(now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False),
+        )
     assert sent < 100
 
 
@@ -449,7 +452,9 @@ def test_the_pacer_is_dropped_once_the_ledgers_are_right_again() -> None:
         now += 0.06
         throttle = Throttle(kind="tokens") if refused else None
         level = 500 if refused else 5_000_000
-        admission.settle(ticket, Attempt(now, readings=tokens(level, limit=6_000_000), throttle=throttle, succeeded=not refused))
+        admission.settle(
+            ticket, Attempt(now, readings=tokens(level, limit=6_000_000), throttle=throttle, succeeded=not refused)
+        )
         admission.leave(ticket, now)
         now += 1.0
     assert not rate_of(admission).on

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from otel_ratelimit import parse_throttle
+from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import Admission
-from otel_ratelimit._core.buckets.identify import Buckets, Entry
+from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
+from otel_ratelimit._core.buckets.infer import shallow_of, slope_of, window_of
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
-from otel_ratelimit._core.buckets.infer import shallow_of, slope_of, window_of
+from otel_ratelimit._core.queueing.admission import Admission
 
 
 @pytest.mark.parametrize(
@@ -82,65 +83,65 @@ def test_a_bucket_that_stays_nearly_full_shows_its_depth(
     assert found == (None if depth is None else pytest.approx((60.0, depth), rel=0.05))
 
 
-def read(book: Book, remaining: float, reset: float, limit: float = 40.0) -> Entry:
-    reading = LimitReading("requests", "", None, limit, remaining, reset)
-    entry = book.for_reading(reading, need=(1, 0, 0, 0), spent=[0] * 4, sent_at=0.0, sent=1)
-    assert entry is not None
-    return entry
+CALL = Call(Amounts(1.0), 0.0, 1, Amounts(), 0, Amounts())
 
 
-def refuse(book: Book, window: float | None, limit: float = 40.0) -> Entry:
-    entry = book.for_message(
-        "requests", limit, window, level=0.0, need=1.0, told={}, sent_at=0.0, last_sent=0, spent=[0] * 4
-    )
-    assert entry is not None
-    return entry
+def read(buckets: Buckets, remaining: float, reset: float, limit: float = 40.0) -> Tracked:
+    tracked = buckets.of_reading(LimitReading("requests", "", None, limit, remaining, reset), CALL)
+    assert tracked is not None
+    return tracked
+
+
+def refuse(buckets: Buckets, window: float | None, limit: float = 40.0) -> Tracked:
+    tracked = buckets.of_message("requests", limit, window, level=0.0, reported={}, call=CALL)
+    assert tracked is not None
+    return tracked
 
 
 def test_readings_that_fit_two_shapes_are_told_apart_by_one_further_away() -> None:
     """40 in 4 s, or 40 a minute of which 4 s can be saved up: an empty bucket shows the same. The slower is believed, but surely
     of nothing, until one shows more than four could ever be left."""
-    book = Book()
-    read(book, 0, 4.0)
-    entry = read(book, 0, 4.0)
-    assert (entry.ledger.window, entry.ledger.depth) == (60.0, 4.0)
-    assert entry.ambiguous
+    buckets = Buckets()
+    read(buckets, 0, 4.0)
+    tracked = read(buckets, 0, 4.0)
+    assert (tracked.bucket.window, tracked.bucket.depth) == (60.0, 4.0)
+    assert tracked.ambiguous
     for remaining in (39, 35, 30):
-        entry = read(book, remaining, (40 - remaining) / 10 - 0.001)
-    assert entry.ledger.window == pytest.approx(4.0, rel=0.02)
-    assert entry.ledger.capacity == 40
-    assert not entry.ambiguous
+        tracked = read(buckets, remaining, (40 - remaining) / 10 - 0.001)
+    assert tracked.bucket.window == pytest.approx(4.0, rel=0.02)
+    assert tracked.bucket.capacity == 40
+    assert not tracked.ambiguous
 
 
 def test_a_small_bucket_of_a_minute_is_no_longer_ambiguous_once_another_reading_fits() -> None:
     """Two left and 1 s until full: of 40 in 4 s it would be 3.8 s."""
-    book = Book()
-    read(book, 0, 3.999)
-    assert read(book, 0, 3.999).ambiguous
-    entry = read(book, 2, 1.0)
-    assert entry.ledger.window == 60.0
-    assert entry.ledger.depth == pytest.approx(4.0, abs=0.01)
-    assert not entry.ambiguous
+    buckets = Buckets()
+    read(buckets, 0, 3.999)
+    assert read(buckets, 0, 3.999).ambiguous
+    tracked = read(buckets, 2, 1.0)
+    assert tracked.bucket.window == 60.0
+    assert tracked.bucket.depth == pytest.approx(4.0, abs=0.01)
+    assert not tracked.ambiguous
 
 
 def test_a_window_that_the_server_named_is_not_measured_away() -> None:
     """Its header counts down to the end of a fixed window, as it happens in step with what is left."""
-    book = Book()
-    entry = read(book, 39, 0.1)
-    assert refuse(book, 60.0) is entry
+    buckets = Buckets()
+    tracked = read(buckets, 39, 0.1)
+    assert refuse(buckets, 60.0) is tracked
     for remaining in (30, 20, 10):
-        assert read(book, remaining, (40 - remaining) / 10 + 0.001).ledger.window == 60.0
+        assert read(buckets, remaining, (40 - remaining) / 10 + 0.001).bucket.window == 60.0
 
 
-def test_a_message_and_a_header_of_one_window_of_ten_seconds_share_a_ledger() -> None:
+def test_a_message_and_a_header_of_one_window_of_ten_seconds_share_a_bucket() -> None:
     """The one is exact, the other was measured to 3 %."""
-    book = Book()
+    buckets = Buckets()
     for remaining in (39, 20, 4):
-        entry = read(book, remaining, (40 - remaining) / 4 + 0.011)
-    assert entry.ledger.window == pytest.approx(10.0, rel=0.03)
-    assert refuse(book, 10.0) is entry
-    assert entry.ledger.window == 10.0
-    assert len(book.entries) == 1
+        tracked = read(buckets, remaining, (40 - remaining) / 4 + 0.011)
+    assert tracked.bucket.window == pytest.approx(10.0, rel=0.03)
+    assert refuse(buckets, 10.0) is tracked
+    assert tracked.bucket.window == 10.0
+    assert len(buckets.tracked) == 1
 
 
 @pytest.mark.parametrize(("window", "turn"), [(None, 0.0), ("minute", 100 * 60 / 40)])

@@ -8,9 +8,9 @@ import random
 import pytest
 
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
+from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.throttle import Throttle
 
 LIMIT = 6000

@@ -1,4 +1,4 @@
-"""The shared rule itself: ``ledger.lua`` in a real Redis that is told the time."""
+"""The shared rule itself: ``allocation.lua`` in a real Redis that is told the time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from otel_ratelimit._core.fleet.messages import VERSION
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
 from tests.stores.redis_server import RedisServer
@@ -31,8 +32,8 @@ class Fleet:
     def say(self, process: str, **fields: Any) -> dict[str, Any]:
         """One exchange; what is not given is empty."""
         report: dict[str, Any] = {
-            "epoch": "", "used": [0.0] * 4, "answers": 0, "silent": 0, "known": True, "said": {}, "lanes": [[], [], []],
-            "waits": [0.0] * 4, "hold": [0.0] * 4, "want": [0.0] * 4, "typical": [1.0, 100.0, 0.0, 0.0], "closed": 0.0,
+            "version": VERSION, "epoch": "", "used": [0.0] * 4, "answers": 0, "silent": 0, "known": True, "said": {},
+            "lanes": [[], [], []], "waits": [0.0] * 4, "hold": [0.0] * 4, "want": [0.0] * 4, "typical": [1.0, 100.0, 0.0, 0.0], "closed": 0.0,
             "cause": "", "live": 3.0, "settings": "s", "leaving": False, **fields,
         }  # fmt: skip
         return self.script.run(self.keys, process, report, now=self.now)
@@ -48,7 +49,7 @@ class Fleet:
 
     def hear(self, process: str, told: float, *, limit: float = 6000.0, age: float = 0.0, **fields: Any) -> Any:
         """The server has said what is left of a minute's limit: 6,000 tokens, 100 of them a second."""
-        said = {"unit": 2, "limit": limit, "window": 60.0, "capacity": limit, "told": told, "age": age, "error": 0.0,
+        said = {"unit": 1, "limit": limit, "window": 60.0, "capacity": limit, "told": told, "age": age, "error": 0.0,
                 "judged": 0}  # fmt: skip
         return self.say(process, said={"tokens///": said | fields.pop("more", {})}, **fields)
 

@@ -1,0 +1,173 @@
+"""The rate that is found by trial, where the server names no numbers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_ratelimit._core.limiters.limiter import Cause
+from otel_ratelimit._core.limiters.rate import LEAST_RATE, Rate
+from otel_ratelimit._core.limiters.traffic import Traffic
+from tests.helpers.limiters import CALL, end, let_go
+
+
+class Driven:
+    """A trial rate and the traffic that it reads."""
+
+    def __init__(self) -> None:
+        self.traffic = Traffic()
+        self.rate = Rate(self.traffic)
+
+    def refuse(self, now: float, *, delay: float | None = None, waiting: bool = False) -> None:
+        """A call goes, and is refused 60 ms later."""
+        end(
+            self.traffic,
+            self.rate,
+            let_go(self.traffic, now),
+            now + 0.06,
+            Cause.UNEXPLAINED,
+            delay=delay,
+            waiting=waiting,
+        )
+
+    def serve(self, now: float, *, waiting: bool = True) -> None:
+        """A call goes, and is served."""
+        end(self.traffic, self.rate, let_go(self.traffic, now), now, Cause.SERVED, waiting=waiting)
+
+    def ready(self, now: float) -> float:
+        return self.rate.ready(now, CALL, None)
+
+
+def test_it_is_off_until_the_first_refusal() -> None:
+    """A server that never refuses is never paced."""
+    driven = Driven()
+    driven.serve(1.0)
+    assert not driven.rate.on
+
+
+def test_the_first_refusal_starts_below_what_was_measured() -> None:
+    """What was measured then is the burst of a full bucket: 50 calls in 5 s, so a fifth of ten a second. Another is in flight
+    beside it, half a call was left, so half a call is owed, and the next goes when one and a half have flown in."""
+    driven = Driven()
+    first = [let_go(driven.traffic, 0.1 * number) for number in range(50)]
+    refused = let_go(driven.traffic, 5.0)
+    let_go(driven.traffic, 5.01)
+    for reservation in first:
+        driven.traffic.in_flight.discard(reservation)
+    end(driven.traffic, driven.rate, refused, 5.06, Cause.UNEXPLAINED)
+    assert driven.rate.rate == pytest.approx(0.2 * 52 / 5.06)
+    assert driven.ready(5.06) == pytest.approx(5.0 + (1 - (0.5 - 2)) / driven.rate.rate)
+
+
+def test_a_lone_call_is_held_no_longer_than_its_own_delay() -> None:
+    """Told 564 ms, nothing else in flight: one call may go when they are over, whatever was measured."""
+    driven = Driven()
+    driven.refuse(5.0, delay=0.564)
+    assert driven.ready(5.06) == pytest.approx(5.624)
+
+
+def test_a_lone_caller_is_never_held_for_longer_and_longer() -> None:
+    """Each of its calls is refused once, whatever its pace, and told 50 ms: the next waits for ten times that at most."""
+    driven = Driven()
+    now = 0.0
+    for _ in range(100):
+        driven.refuse(now, delay=0.05)
+        now += 0.11
+        end(driven.traffic, driven.rate, let_go(driven.traffic, now, limiter=driven.rate), now, Cause.SERVED)
+        went = driven.ready(now)
+        assert went - now <= 0.5 + 1e-9
+        now = went
+
+
+def test_refusals_far_apart_measure_the_rate() -> None:
+    """100 calls passed in 50 s between two refusals: two a second, whatever it was before."""
+    driven = Driven()
+    for number in range(200):
+        driven.serve(0.05 * number, waiting=False)
+    driven.refuse(10.0)
+    for number in range(100):
+        driven.serve(10.1 + 0.49 * number)
+    driven.rate.rate = 5.0
+    driven.refuse(60.0)
+    assert driven.rate.rate == pytest.approx(2.5)  # half of the old rate at least
+    driven.rate.rate = 2.2
+    for number in range(100):
+        driven.serve(60.1 + 0.49 * number)
+    driven.rate.rate = 2.2
+    driven.refuse(110.0)
+    assert driven.rate.rate == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_refusal_sent_under_an_older_rate_cuts_nothing() -> None:
+    """Those that were in flight when the rate was cut say nothing of the new one."""
+    driven = Driven()
+    calls = [let_go(driven.traffic, 5.0) for _ in range(40)]
+    end(driven.traffic, driven.rate, calls[9], 5.1, Cause.UNEXPLAINED)
+    rate = driven.rate.rate
+    end(driven.traffic, driven.rate, calls[11], 5.2, Cause.UNEXPLAINED)
+    assert driven.rate.rate == rate
+
+
+def test_it_grows_only_if_the_rate_is_used() -> None:
+    """Successes while no call waits, or of calls sent before the cut, are neutral."""
+    driven = Driven()
+    before = let_go(driven.traffic, 4.0)
+    driven.refuse(5.0)
+    rate = driven.rate.rate
+    driven.serve(6.0, waiting=False)
+    end(driven.traffic, driven.rate, before, 6.0, Cause.SERVED, waiting=True)
+    assert driven.rate.rate == rate
+    driven.serve(6.0)
+    assert driven.rate.rate > rate
+
+
+def test_it_returns_to_the_refused_rate_in_some_sixty_calls_and_then_crawls() -> None:
+    """Quick up to the rate that failed, slow beyond."""
+    driven = Driven()
+    for number in range(50):
+        let_go(driven.traffic, 0.1 * number)
+    end(driven.traffic, driven.rate, let_go(driven.traffic, 5.0), 5.06, Cause.UNEXPLAINED, waiting=True)
+    failed = 5.0 * driven.rate.rate  # the first cut leaves a fifth
+    calls = 0
+    while driven.rate.rate < failed:
+        driven.serve(6.0)
+        calls += 1
+    assert 30 <= calls <= 60
+    driven.serve(6.0)
+    assert driven.rate.rate < 1.07 * failed
+
+
+def test_the_refusal_of_a_probe_cuts_nothing() -> None:
+    """It went although its turn had not come."""
+    driven = Driven()
+    driven.refuse(5.0)
+    rate = driven.rate.rate
+    probe = let_go(driven.traffic, 6.0)
+    probe.probe = True
+    end(driven.traffic, driven.rate, probe, 6.1, Cause.UNEXPLAINED)
+    assert driven.rate.rate == rate
+
+
+def test_it_is_off_again_after_a_quarter_of_an_hour() -> None:
+    """Without a refusal for that long, whatever it was is over."""
+    driven = Driven()
+    driven.refuse(5.0)
+    driven.serve(906.0)
+    assert not driven.rate.on
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 50), st.booleans()), max_size=40))
+def test_every_wait_is_finite(steps: list[tuple[float, int, bool]]) -> None:
+    """However often it is refused: no caller is told to wait for ever."""
+    driven = Driven()
+    now = 0.0
+    for gap, burst, refused in steps:
+        now += gap
+        for _ in range(burst):
+            driven.serve(now)
+        if refused:
+            driven.refuse(now)
+        if driven.rate.on:
+            assert driven.rate.rate >= LEAST_RATE
+            assert now <= driven.ready(now) <= now + 3 / LEAST_RATE
