@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final, Literal, get_args
 

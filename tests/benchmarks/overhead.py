@@ -41,7 +41,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import otel_ratelimit
 from otel_ratelimit import Policy
-from otel_ratelimit._core import admission
+from otel_ratelimit._core.limiters import combined
 from otel_ratelimit._drivers.hooks import Hooks
 from otel_ratelimit.testing import answers
 
@@ -206,7 +206,7 @@ def under_callgrind(name: str, calls: int) -> None:
     with variants() as chosen:
         if name in chosen:
             otel_ratelimit.instrument(**chosen[name])
-        admission.LOOK_AGAIN *= 50.0  # type: ignore[misc]  # by as much time goes by more slowly here
+        combined.LOOK_AGAIN *= 50.0  # type: ignore[misc]  # by as much time goes by more slowly here
         for _ in range(60):
             create(**BODY)
         gc.collect()

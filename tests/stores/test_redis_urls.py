@@ -19,7 +19,7 @@ from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
 from tests.stores import redis_server
 from tests.stores.redis_server import RedisServer, free_port
-from tests.stores.test_ledger_script import Fleet
+from tests.stores.test_allocation_script import Fleet
 
 needs_redis = pytest.mark.skipif(redis_server.PROGRAM is None, reason=redis_server.MISSING)
 

@@ -33,8 +33,8 @@ from otel_ratelimit._stores.redis import RedisStore
 from otel_ratelimit._stores.redis_client import MOST_ANSWER, Script, decoded
 from tests.stores.conftest import keys, own_redis, script, shared_redis
 from tests.stores.redis_server import RedisServer
+from tests.stores.test_allocation_script import Fleet
 from tests.stores.test_both_stores import open_redis_store, tell, wait
-from tests.stores.test_ledger_script import Fleet
 from tests.unit.fleet.test_member import COST, Member, answer
 
 __all__ = ["keys", "own_redis", "script", "shared_redis"]
@@ -91,7 +91,7 @@ def test_a_right_answer_is_taken_as_it_is() -> None:
     found = Answer.of(json.loads(json.dumps(right)))
     assert found == Answer(
         epoch=right["epoch"], lease=Amounts(*right["lease"]), ahead=True, mark=Amounts(), again=right["again"],
-        cause=right["cause"], flows={str(number): Flow(*LEVEL) for number in range(MOST_BUCKETS)}, others=Amounts(),
+        cause=right["cause"], flows={str(number): Flow(int(LEVEL[0]), *LEVEL[1:]) for number in range(MOST_BUCKETS)}, others=Amounts(),
         live=right["live"], settings="pacing=True",
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ def _interrupt_after(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Admission, "ticket"), (Admission, "join_calmly"), (Admission, "join"), (Admission, "check"), (Queue, "join"),
+        (Admission, "ticket"), (Admission, "join_fast"), (Admission, "join"), (Admission, "check"), (Queue, "join"),
         (Queue, "serve"), (Admission, "_pump"),
     ],
 )  # fmt: skip
@@ -76,7 +76,7 @@ def test_a_place_that_is_interrupted_while_it_is_taken_is_free_again(
     assert (line.admission.in_flight, line.admission.waiting) == (24, 1)
 
     def take(place: Place) -> None:
-        if not place.reserve_calmly(Cost(input=10.0), "normal", 1.0):
+        if not place.reserve_fast(Cost(input=10.0), "normal", 1.0):
             place.reserve(Cost(input=10.0), "normal", None, 1.0)
         raise _Interrupted  # where the step did not come: it is none of this call's
 

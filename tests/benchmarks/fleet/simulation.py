@@ -1,8 +1,8 @@
 """A fleet of 1 to 1,000 processes on a virtual clock, sharing one limit through a real Redis.
 
-The processes' own rule is ``_core.fleet``, the shared one ``allocation.lua`` itself: it runs in a real Redis that is told the virtual
-time, so nothing is modelled but the network and the server. Each process has some workers, each of which makes one call after
-another.
+The processes' own rule is ``_core.fleet``, the shared one ``allocation.lua`` itself: it runs in a real Redis that is told the
+virtual time, so nothing is modelled but the network and the server. Each process has some workers, each of which makes one call
+after another.
 """
 
 from __future__ import annotations

@@ -180,7 +180,9 @@ class Ours(World):
             wakes = self.admission.take_wakes()
 
     def _answered(self, job: Job, ticket: Ticket, answer: Answer) -> None:
-        self.admission.settle(ticket, Attempt(self.now, readings=answer.readings, throttle=answer.throttle, succeeded=answer.status == 200, used_tokens=answer.used))  # fmt: skip
+        served = answer.status == 200
+        attempt = Attempt(self.now, served, readings=answer.readings, throttle=answer.throttle, used_tokens=answer.used)
+        self.admission.settle(ticket, attempt)
         if answer.status == 200:
             self.admission.leave(ticket, self.now)
             self.finish(job)

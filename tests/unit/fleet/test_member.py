@@ -204,7 +204,7 @@ def test_the_cause_of_another_process_is_linked_to() -> None:
     member = Member()
     exchange(member, 0.0, answer(cause="span 9"))
     assert member.cause == "from afar: span 9"
-    member.cause = "mine"
+    member.admission.cause = "mine"
     exchange(member, 0.1, answer(cause="span 9"))
     assert member.cause == "mine"
 
