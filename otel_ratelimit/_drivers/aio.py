@@ -11,7 +11,7 @@ import sniffio
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
 from otel_ratelimit._drivers import loops
-from otel_ratelimit._drivers.disguised import refusal_in, seen_through
+from otel_ratelimit._drivers.disguised import seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 from otel_ratelimit._drivers.scope import current, restore
 from otel_ratelimit._drivers.session import Session, Step
@@ -45,9 +45,8 @@ async def request(
                     error = raised
                     step = session.failed(seen_through(session, raised))
                     continue
-                refusal = refusal_in(session, result)
+                refusal = session.received(result)
                 if refusal is None:
-                    session.succeeded(result)
                     return result
                 error = refusal
                 step = session.failed(refusal)

@@ -40,7 +40,6 @@ _PLAIN: Final = 256
 """Characters. A text that is longer is no error but a transcript."""
 
 
-@_guard.contained("answer", lambda _session, _result: None)
 def refusal_in(session: Session, result: Any) -> RefusedAnswer | None:
     """The refusal that a result is; None for what is none, by far most."""
     fields = getattr(result, "__dict__", None)

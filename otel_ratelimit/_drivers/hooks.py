@@ -17,6 +17,7 @@ from otel_ratelimit import _guard
 from otel_ratelimit._drivers import aio, openai_sdk, streams, sync
 from otel_ratelimit._drivers.chains import Place, family, join, unbound
 from otel_ratelimit._drivers.observed import ObservedSession, ObservedStreamSession
+from otel_ratelimit._drivers.prelude import Opening
 from otel_ratelimit._drivers.realtime import RealtimeHooks
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_policy, current
@@ -161,7 +162,12 @@ class Hooks:
         policy = block_policy.get() or runtime.policy
         sessions = _SESSIONS.get(policy.mode)
         # What is switched off for the program stays so in every block: whoever runs it must be able to.
-        if sessions is None or runtime.policy.mode == "off" or runtime.interrupted():
+        if sessions is None or runtime.policy.mode == "off":
+            return None
+        # Code of ours may have been at work in this thread when what runs now (a signal handler, a finaliser) began: a lock may
+        # be held then, ours or one of OpenTelemetry's, and a state be half changed. So a call that is made now passes through.
+        outer = current.get()
+        if (outer is not None and outer.ours) or runtime.store.owned() or runtime.setting_up():
             return None
         if runtime.on_first_call is not None:
             runtime.first_call()
@@ -181,13 +187,13 @@ class Hooks:
         return wrapped() if opening is None else streams.read_async(opening)
 
     @_guard.contained("open", lambda _self, _stream, _wrapped: None)
-    def _opening(self, stream: Any, wrapped: Wrapped) -> streams.Opening | None:
+    def _opening(self, stream: Any, wrapped: Wrapped) -> Opening | None:
         """What watches over this stream; None for one of no call of ours, and for the answer to another attempt of one."""
         session = openai_sdk.attached(stream) if self.runtime is not None else None
         if session is None or session.claimed:
             return None
         session.claimed = True
-        return streams.Opening(session, stream, wrapped)
+        return Opening(session, stream, wrapped)
 
     # --- the SDK's own loop, which runs inside of request --------------------------------------------------------------
 

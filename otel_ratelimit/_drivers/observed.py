@@ -12,7 +12,6 @@ from typing import Any
 from otel_ratelimit import _guard
 from otel_ratelimit._core import call
 from otel_ratelimit._core.events import Command, Event, GiveUp, Send, Verdict
-from otel_ratelimit._core.parsing import Readings
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import openai_sdk
 from otel_ratelimit._drivers.notes import observed_note
@@ -49,15 +48,7 @@ class ObservedSession(Session):
         failure = openai_sdk.failure_of_response(response)
         throttle = failure.throttle()
         if throttle is not None:
-            now = self.runtime.clock.monotonic()
-            self._throttled(throttle, failure, now)
-            self.place.settle(
-                now,
-                readings=tuple(Readings(failure.headers)),
-                throttle=throttle,
-                succeeded=False,
-                cause=self._traced().last_throttle,
-            )
+            self._refused(throttle, failure, self.runtime.clock.monotonic())
         return False
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:

@@ -12,7 +12,6 @@ from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._drivers import identity, openai_sdk
 from otel_ratelimit._drivers.aliases import alias_of
 from otel_ratelimit._drivers.openai_sdk import NO_HEADERS
-from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._stores.memory import Line, MemoryStore
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, Subject, SubjectAttributes
@@ -66,7 +65,9 @@ class Runtime:
         self.instruments = instruments
         self.clock = clock
         self.on_first_call: Callable[[], None] | None = on_first_call
-        self._setting_up = threading.RLock()
+        self._setting_up = setting_up = threading.RLock()
+        self.setting_up: Callable[[], bool] = setting_up._is_owned  # type: ignore[attr-defined]
+        """Whether this thread is setting something up. (The lock's own function: each call asks.)"""
         self._seen: dict[tuple[object, ...], Known] = {}
         self._subjects: dict[Subject, SubjectAttributes] = {}
         self._models: set[str] = set()
@@ -82,17 +83,6 @@ class Runtime:
             action, self.on_first_call = self.on_first_call, None
             if action is not None:
                 action()
-
-    def interrupted(self) -> bool:
-        """Whether code of ours was at work in this thread when what runs now (a signal handler, a finaliser) began.
-
-        A lock may be held then, ours or one of OpenTelemetry's, and a state be half changed. So a call that is made now passes
-        through.
-        """
-        session = current.get()
-        if session is not None and session.ours:
-            return True
-        return bool(self.store.owned() or self._setting_up._is_owned())  # type: ignore[attr-defined]
 
     def known(self, client: Any, options: Any) -> Known:
         """What this request is about, and whose limit it counts against; worked out at first sight and reused."""

@@ -34,8 +34,9 @@ from otel_ratelimit._core.policy import Policy
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._drivers import errors, openai_sdk
 from otel_ratelimit._drivers.bounded import bound_reading
+from otel_ratelimit._drivers.disguised import refusal_in
 from otel_ratelimit._drivers.notes import note
-from otel_ratelimit._drivers.openai_sdk import Failure
+from otel_ratelimit._drivers.openai_sdk import Failure, RefusedAnswer
 from otel_ratelimit._drivers.replay import NOTHING_TO_REWIND, Replay
 from otel_ratelimit._drivers.runtime import Runtime
 from otel_ratelimit._drivers.scope import block_priority
@@ -77,13 +78,14 @@ class Session(TracedCall):
         self.runtime = runtime
         self.subject = known.subject
         self._trace = None
-        self.place = Place(runtime.store, known.line, policy.pacing and policy.mode == "wait")
+        self.place = place = Place()
         simple = options.files is None and getattr(options, "content", None) is None
         self._replay = NOTHING_TO_REWIND if simple else Replay(options)
         self._cost = cost = estimate(options.url, options.json_data)
         self.began = self._attempt_began = now = runtime.clock.monotonic()
         # Last of all, so that a fault of ours cannot leave a reservation behind.
-        fast = self.place.reserve_fast(cost, block_priority.get() or policy.priority, now)
+        paced = policy.pacing and policy.mode == "wait"
+        fast = place.open(runtime.store, known.line, paced, cost, block_priority.get() or policy.priority, now)
         self.at_once = _SEND if fast else None  # the first step, where it is known already; else `start` tells
 
     @property
@@ -130,15 +132,7 @@ class Session(TracedCall):
         throttle = failure.throttle()
         self._attempt_ended(now, failure.status, failure.error_type)
         if throttle is not None and failure.response is not self._observed:
-            self._throttled(throttle, failure, now)
-            self.place.settle(
-                now,
-                readings=tuple(Readings(failure.headers)),
-                throttle=throttle,
-                slow_down=openai_sdk.says_slow_down(error),
-                succeeded=False,
-                cause=self._traced().last_throttle,
-            )
+            self._refused(throttle, failure, now, slow_down=openai_sdk.says_slow_down(error))
         else:
             readings = tuple(Readings(failure.headers))
             self.place.settle(now, readings=readings, succeeded=False, rejected=failure.rejected)
@@ -157,9 +151,12 @@ class Session(TracedCall):
         )
         return self._advance(outcome)
 
-    @_guard.contained("succeeded", lambda _self, _result: None)
-    def succeeded(self, result: Any) -> None:
-        """The attempt returned; the call is over."""
+    @_guard.contained("received", lambda _self, _result: None)
+    def received(self, result: Any) -> RefusedAnswer | None:
+        """The attempt returned: the call is over, unless the result is a refusal in an answer with status 200; then that."""
+        refusal = refusal_in(self, result)
+        if refusal is not None:
+            return refusal
         runtime = self.runtime
         now = runtime.clock.monotonic()
         if not self.place.settle_fast(now):
@@ -173,6 +170,7 @@ class Session(TracedCall):
             self._attempt_ended(now, status, None)
             self._end(now, "recovered", None, None)
         self.released = True
+        return None
 
     @_guard.contained("sleep", lambda _self, _sleep: None)
     def wait_began(self, sleep: Sleep) -> None:
@@ -346,6 +344,18 @@ class Session(TracedCall):
     def _reserve(self, command: Reserve, now: float) -> Admitted | NotBefore:
         priority = block_priority.get() or self.policy.priority
         return self.place.reserve(self._cost, priority, command.not_before, now, as_probe=command.as_probe)
+
+    def _refused(self, throttle: Throttle, failure: Failure, now: float, *, slow_down: bool = False) -> None:
+        """A throttle arrived, by whatever way: it is traced, and the limits learn from it."""
+        self._throttled(throttle, failure, now)
+        self.place.settle(
+            now,
+            readings=tuple(Readings(failure.headers)),
+            throttle=throttle,
+            slow_down=slow_down,
+            succeeded=False,
+            cause=self._traced().last_throttle,
+        )
 
     def _throttled(self, throttle: Throttle, failure: Failure, now: float) -> None:
         assert failure.status is not None

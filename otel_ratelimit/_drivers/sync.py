@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_ratelimit._core.events import BackOff, Send, Sleep
 from otel_ratelimit._drivers import loops
-from otel_ratelimit._drivers.disguised import refusal_in, seen_through
+from otel_ratelimit._drivers.disguised import seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._drivers.session import Session, Step
@@ -42,9 +42,8 @@ def request(
                     error = raised
                     step = session.failed(seen_through(session, raised))
                     continue
-                refusal = refusal_in(session, result)
+                refusal = session.received(result)
                 if refusal is None:
-                    session.succeeded(result)
                     return result
                 error = refusal
                 step = session.failed(refusal)

@@ -13,7 +13,7 @@ import pytest
 
 import otel_ratelimit
 from otel_ratelimit import _guard
-from otel_ratelimit._drivers import streams
+from otel_ratelimit._drivers import prelude
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 from tests.drivers.conftest import MESSAGES, Caller, needs_responses
 from tests.telemetry_probe import Probe, notes, parent_id, span_id
@@ -531,9 +531,9 @@ def test_after_uninstrument_streams_are_the_sdks_again(server: ThrottlingServer,
         (streams.StreamSession, "refused"),
         (streams.StreamSession, "opened"),
         (streams.StreamSession, "abandoned"),
-        (streams.Opening, "arrived"),
-        (streams.Opening, "broke"),
-        (streams.Opening, "failed_late"),
+        (prelude.Opening, "arrived"),
+        (prelude.Opening, "broke"),
+        (prelude.Opening, "failed_late"),
     ],
 )
 @pytest.mark.parametrize("api", APIS)

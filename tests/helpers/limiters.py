@@ -14,7 +14,7 @@ CALL = Amounts(1.0, 1_000.0, 1_000.0)
 
 def let_go(traffic: Traffic, now: float, amounts: Amounts = CALL, *, limiter: Limiter | None = None) -> Reservation:
     """A call goes at ``now``."""
-    reservation = Reservation(Cost(amounts.input, amounts.output))
+    reservation = Reservation.after(Cost(amounts.input, amounts.output), None)
     traffic.taken = reservation.taken = traffic.taken.plus(amounts)
     traffic.latest = reservation.sequence = traffic.latest + 1
     reservation.amounts, reservation.taken_at = amounts, now

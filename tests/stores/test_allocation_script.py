@@ -33,8 +33,9 @@ class Fleet:
         """One exchange; what is not given is empty."""
         report: dict[str, Any] = {
             "version": VERSION, "epoch": "", "used": [0.0] * 4, "answers": 0, "silent": 0, "known": True, "said": {},
-            "lanes": [[], [], []], "waits": [0.0] * 4, "hold": [0.0] * 4, "want": [0.0] * 4, "typical": [1.0, 100.0, 0.0, 0.0], "closed": 0.0,
-            "cause": "", "live": 3.0, "settings": "s", "leaving": False, **fields,
+            "lanes": [[], [], []], "waits": [0.0] * 4, "hold": [0.0] * 4, "want": [0.0] * 4,
+            "typical": [1.0, 100.0, 0.0, 0.0], "closed": 0.0, "cause": "", "live": 3.0, "settings": "s", "leaving": False,
+            **fields,
         }  # fmt: skip
         return self.script.run(self.keys, process, report, now=self.now)
 

@@ -91,8 +91,8 @@ def test_a_right_answer_is_taken_as_it_is() -> None:
     found = Answer.of(json.loads(json.dumps(right)))
     assert found == Answer(
         epoch=right["epoch"], lease=Amounts(*right["lease"]), ahead=True, mark=Amounts(), again=right["again"],
-        cause=right["cause"], flows={str(number): Flow(int(LEVEL[0]), *LEVEL[1:]) for number in range(MOST_BUCKETS)}, others=Amounts(),
-        live=right["live"], settings="pacing=True",
+        cause=right["cause"], flows={str(number): Flow(int(LEVEL[0]), *LEVEL[1:]) for number in range(MOST_BUCKETS)},
+        others=Amounts(), live=right["live"], settings="pacing=True",
     )  # fmt: skip
 
 

@@ -70,17 +70,17 @@ def test_a_place_that_is_interrupted_while_it_is_taken_is_free_again(
     store = MemoryStore()
     line = store.line(Account("server", b"payer", "model"), None)
     # Two dozen go at once before the first answer; the next ones wait.
-    others = [Place(store, line, True) for _ in range(25)]
+    others = [store.place(line) for _ in range(25)]
     for other in others:
         other.reserve(Cost(input=10.0), "normal", None, 0.0)
     assert (line.admission.in_flight, line.admission.waiting) == (24, 1)
 
     def take(place: Place) -> None:
-        if not place.reserve_fast(Cost(input=10.0), "normal", 1.0):
+        if not place.open(store, line, True, Cost(input=10.0), "normal", 1.0):
             place.reserve(Cost(input=10.0), "normal", None, 1.0)
         raise _Interrupted  # where the step did not come: it is none of this call's
 
-    place: Place | None = Place(store, line, True)
+    place: Place | None = store.place(line)
     assert place is not None
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, _interrupt_after(getattr(owner, name)))
@@ -101,7 +101,7 @@ def test_a_place_that_dies_while_its_store_is_busy_is_given_back_by_the_next_cha
     """As from a finaliser in the middle of a change: nothing is done then, and all of it afterwards."""
     store = MemoryStore()
     line = store.line(Account("server", b"payer", "model"), None)
-    place: Place | None = Place(store, line, True)
+    place: Place | None = store.place(line)
     assert place is not None
     place.reserve(Cost(input=10.0), "normal", None, 0.0)
     assert line.admission.in_flight == 1
@@ -109,7 +109,7 @@ def test_a_place_that_dies_while_its_store_is_busy_is_given_back_by_the_next_cha
         place = None
         gc.collect()
         assert line.admission.in_flight == 1
-    other = Place(store, line, True)
+    other = store.place(line)
     other.reserve(Cost(input=10.0), "normal", None, 1.0)
     other.settle(1.0, succeeded=True)
     assert line.admission.in_flight == 0

@@ -72,7 +72,7 @@ BELOW = (
     "_core.queueing.admission.Admission.check",
     "_core.queueing.admission.Admission.leave",
     "_stores.memory.Place.reserve",
-    "_stores.memory.Place.reserve_fast",
+    "_stores.memory.Place.open",
     "_stores.memory.Place.sent",
     "_stores.memory.Place.settle",
     "_stores.memory.Place.settle_fast",

@@ -167,7 +167,10 @@ class CombinedLimiter:
             return False
         cost = reservation.cost
         inputs, outputs, requests = cost
-        tokens = self.tracked.charge.tokens(cost)
+        charge = self.tracked.charge
+        factor = charge.factor_of_larger
+        larger = inputs if inputs > outputs else outputs
+        tokens = charge.tokens(cost) if factor is None else factor * larger or charge.typical
         traffic = self.traffic
         all_requests, all_tokens, all_inputs, all_outputs = traffic.taken
         all_requests += requests

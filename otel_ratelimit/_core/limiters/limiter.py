@@ -37,28 +37,28 @@ class Reservation:
         source: what let it go: None for the process's own estimate, else the fleet's lease.
     """
 
-    __slots__ = (
-        "amounts", "cost", "predictions", "probe", "refusals", "requested", "reset_known", "sequence", "source", "taken",
-        "taken_at", "work",
-    )  # fmt: skip
-
-    def __init__(self, cost: Cost, previous: Reservation | None = None) -> None:
-        """Holds nothing yet. ``previous``: of the same call's attempt before."""
-        self.cost = cost
-        self.amounts = self.taken = NOTHING
-        self.sequence = 0
-        self.probe = False
-        self.predictions: list[tuple[Bucket, float]] | None = None
-        self.requested: float | None = None
-        self.refusals = 0
-        self.reset_known = False
-        if previous is not None:
-            self.requested, self.refusals = previous.requested, previous.refusals
-
-    # Set where they are needed: most calls take the fast path, and each assignment costs them.
+    # What has a value here is the attempt's own once it is changed; most attempts change little of it. (A constructor would cost
+    # each call more than all that it sets.)
+    cost: Cost
+    amounts = taken = NOTHING
     taken_at: float
+    sequence = 0
     work: float
-    source: Any
+    predictions: list[tuple[Bucket, float]] | None = None
+    probe = False
+    requested: float | None = None
+    refusals = 0
+    reset_known = False
+    source: Any = None
+
+    @classmethod
+    def after(cls, cost: Cost, previous: Reservation | None) -> Reservation:
+        """An empty one. ``previous``: of the same call's attempt before."""
+        reservation = cls()
+        reservation.cost = cost
+        if previous is not None:
+            reservation.requested, reservation.refusals = previous.requested, previous.refusals
+        return reservation
 
 
 class Cause(enum.Enum):

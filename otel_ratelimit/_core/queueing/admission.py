@@ -15,6 +15,7 @@ or ``requeue`` and ``check`` again. ``leave`` is harmless at any time and ends e
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -47,10 +48,11 @@ class Admission:
     Attributes:
         limits: what is known of the server's limits.
         queue: who waits. Read it; only the admission changes it.
+        numbers: of the tickets, in order of arrival.
         cause: what was handed to the ``settle`` of the last refusal, None before; for span links.
     """
 
-    __slots__ = ("_awaiting_probe", "_now", "_number", "_wakes", "cause", "limits", "queue")
+    __slots__ = ("_awaiting_probe", "_now", "_wakes", "cause", "limits", "numbers", "queue")
 
     def __init__(self, limits: Permits | None = None) -> None:
         """``limits``: None for nothing known yet."""
@@ -60,7 +62,7 @@ class Admission:
         self._wakes: list[Ticket] = []
         self._awaiting_probe: list[Ticket] = []
         """Those that would go as a probe, if none were on its way."""
-        self._number = 0
+        self.numbers = itertools.count(1)
         self._now = -math.inf
 
     # --- the life of a call -------------------------------------------------------------------------------------------
@@ -73,15 +75,17 @@ class Admission:
 
     def ticket(self, cost: Cost, priority: Priority) -> Ticket:
         """A call's place, not taken yet. Whoever is interrupted while it is taken can give it back, by this."""
-        self._number = number = self._number + 1
-        return Ticket(cost, priority, number)
+        ticket = Ticket()
+        ticket.cost, ticket.priority, ticket.number = cost, priority, next(self.numbers)
+        return ticket
 
     def join_fast(self, ticket: Ticket, now: float) -> bool:
         """:meth:`join`, if no call waits and every limit surely has more than enough room: by far the usual call. False: it may
         be so or not; nothing was done."""
         if self.queue.waiting or now < self._now:
             return False
-        ticket.reservation = reservation = Reservation(ticket.cost)
+        ticket.reservation = reservation = Reservation()
+        reservation.cost = ticket.cost
         if not self.limits.take_fast(now, reservation):
             return False
         self._now = ticket.arrived = ticket.queued_at = now
@@ -117,7 +121,8 @@ class Admission:
         self.arrive(now)
         ticket.arrived = ticket.queued_at = now
         held = 0.0
-        ticket.reservation = reservation = Reservation(ticket.cost)
+        ticket.reservation = reservation = Reservation()
+        reservation.cost = ticket.cost
         if self.limits.take_fast(now, reservation):
             ticket.state = IN_FLIGHT
         else:
@@ -300,7 +305,7 @@ class Admission:
 
     def _admit(self, ticket: Ticket, now: float, amounts: Amounts, *, probe: bool) -> None:
         """The call's turn has come: a permit for it."""
-        ticket.reservation = reservation = Reservation(ticket.cost, ticket.reservation)
+        ticket.reservation = reservation = Reservation.after(ticket.cost, ticket.reservation)
         self.limits.take(now, amounts, reservation, probe=probe)
         ticket.state = IN_FLIGHT
 

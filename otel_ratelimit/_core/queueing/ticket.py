@@ -51,20 +51,16 @@ class Ticket:
         position: requests and tokens that ever joined its priority before and with it. Written by the queue.
     """
 
-    __slots__ = ("amounts", "arrived", "collected", "cost", "not_before", "number", "position", "priority", "queued_at",
-                 "refused_by", "reservation", "state", "wake_at")  # fmt: skip
-
-    def __init__(self, cost: Cost, priority: Priority, number: int) -> None:
-        self.cost = cost
-        self.priority = priority
-        self.number = number
-        self.state = NEW
-        self.wake_at = -math.inf
-        self.collected = True
-        self.reservation: Reservation | None = None
-        self.not_before: float | None = None
-
-    # Set when the call joins, or is queued: most calls never are.
+    # What has a value here is the call's own once it is changed; most calls change little of it. (A constructor would cost each
+    # call more than all that it sets.)
+    number: int
+    cost: Cost
+    priority: Priority
+    state = NEW
+    wake_at = -math.inf
+    collected = True
+    reservation: Reservation | None = None
+    not_before: float | None = None
     amounts: Amounts
     arrived: float
     position: tuple[float, float]

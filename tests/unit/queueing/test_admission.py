@@ -369,7 +369,11 @@ def test_whatever_happens_nothing_is_lost_and_nobody_waits_for_ever(data: st.Dat
                     requested=data.draw(number),
                     retryable=data.draw(st.booleans()),
                 )  # fmt: skip
-            admission.settle(ticket, Attempt(now, readings=[reading], throttle=throttle, succeeded=throttle is None, used_tokens=data.draw(number), slow_down=data.draw(st.booleans())))  # fmt: skip
+            attempt = Attempt(
+                now, throttle is None, readings=[reading], throttle=throttle, used_tokens=data.draw(number),
+                slow_down=data.draw(st.booleans()),
+            )  # fmt: skip
+            admission.settle(ticket, attempt)
             if was:
                 settled.append(ticket)
         elif action == 4:
