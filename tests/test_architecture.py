@@ -63,10 +63,10 @@ def test_imports_point_downward(path: Path) -> None:
 def test_the_core_is_pure(path: Path) -> None:
     """Standard library only, and none of it that reads a clock, waits, locks or does I/O.
 
-    ``time`` is allowed in ``hints`` alone: the public parsers take the present moment where the caller gives none.
+    ``time`` is allowed in ``parsing`` alone: the public parsers take the present moment where the caller gives none.
     """
     impure = {"threading", "asyncio", "socket", "os", "random", "select", "subprocess", "concurrent", "logging"}
-    if "hints" not in path.parts:
+    if "parsing" not in path.parts:
         impure.add("time")
     for name in imports_of(path):
         head = name.split(".")[0]

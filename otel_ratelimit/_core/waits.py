@@ -28,7 +28,7 @@ class WaitParts(NamedTuple):
 
     def plus(self, other: WaitParts) -> WaitParts:
         """Part by part."""
-        return WaitParts(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return WaitParts(self[0] + other[0], self[1] + other[1], self[2] + other[2], self[3] + other[3])
 
 
 def split_wait(seconds: float, reason: WaitReason, hint: float | None, delay: float | None) -> WaitParts:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import Token
 from typing import Any, Final, NamedTuple
 
@@ -111,7 +110,7 @@ class CallTrace:
         self._subject = subject
         self._root = _started(
             instruments.tracer,
-            _span_name(names.SPAN_CALL, subject.subject.operation, subject.subject.model),
+            _span_name(f"{names.SPAN_CALL} {subject.subject.operation}", subject.subject.model),
             {
                 "context": parent,
                 "attributes": subject.part if again or _is_genai(get_current_span(parent)) else subject.span,
@@ -328,8 +327,12 @@ class CallTrace:
 
 @_guard.contained("span", lambda *_: INVALID_SPAN)
 def _started(tracer: Tracer, name: str, what: dict[str, Any]) -> Span:
-    with _unsuppressed():
+    token = _lift_suppression()
+    try:
         return tracer.start_span(name, **what)
+    finally:
+        if token is not None:
+            otel_context.detach(token)
 
 
 @_guard.contained("span", lambda *_: None)
@@ -339,29 +342,27 @@ def _described(span: Span, attributes: Attributes) -> None:
 
 @_guard.contained("span", lambda _span: None)
 def _ended(span: Span) -> None:
-    with _unsuppressed():
+    token = _lift_suppression()
+    try:
         span.end()
+    finally:
+        if token is not None:
+            otel_context.detach(token)
 
 
-@contextmanager
-def _unsuppressed() -> Iterator[None]:
+def _lift_suppression() -> Token[Context] | None:
     """Take the mark that suppresses other instrumentations off the present context for a moment.
 
     Logfire's ``instrument_openai`` sets it around each call, so that no second instrumentation records the same call; its tracer
     then starts no span, and its processors pass none on. A throttle and a wait are no second record: they would only be lost.
+
+    Returns what restores the context, None where nothing was suppressed.
     """
     context = None
     for key in _SUPPRESSING:
         if otel_context.get_value(key, context):
             context = otel_context.set_value(key, False, context)
-    if context is None:
-        yield
-        return
-    token = otel_context.attach(context)
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+    return None if context is None else otel_context.attach(context)
 
 
 @_guard.contained("metric", lambda *_: None)
@@ -385,8 +386,8 @@ def _is_genai(parent: Span) -> bool:
     return isinstance(attributes, Mapping) and any(str(name).startswith(_OF_GENAI) for name in attributes)
 
 
-def _span_name(*parts: str | None) -> str:
-    return " ".join(part for part in parts if part)
+def _span_name(name: str, model: str | None) -> str:
+    return f"{name} {model}" if model else name
 
 
 def _ago(seconds: float) -> int:

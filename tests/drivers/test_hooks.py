@@ -255,7 +255,7 @@ def test_the_azure_client(caller: Caller, server: ThrottlingServer, instrumented
         "start",
         "resend_arguments",
         "failed",
-        "succeeded",
+        "received",
         "wait_began",
         "woke",
         "answered",

@@ -13,7 +13,7 @@ import pytest
 
 import otel_ratelimit
 from otel_ratelimit import _guard
-from otel_ratelimit._drivers import prelude
+from otel_ratelimit._drivers import prelude, streams
 from otel_ratelimit.testing import Reply, ThrottlingServer, throttle_reply
 from tests.drivers.conftest import MESSAGES, Caller, needs_responses
 from tests.telemetry_probe import Probe, notes, parent_id, span_id
@@ -527,12 +527,12 @@ def test_after_uninstrument_streams_are_the_sdks_again(server: ThrottlingServer,
     ("owner", "component"),
     [
         (streams.StreamSession, "_attach"),
-        (streams.StreamSession, "succeeded"),
+        (streams.StreamSession, "received"),
         (streams.StreamSession, "refused"),
         (streams.StreamSession, "opened"),
         (streams.StreamSession, "abandoned"),
-        (prelude.Opening, "arrived"),
-        (prelude.Opening, "broke"),
+        (prelude.Opening, "_arrived"),
+        (prelude.Opening, "_broke"),
         (prelude.Opening, "failed_late"),
     ],
 )

@@ -27,7 +27,7 @@ from tests.drivers.conftest import chat
 from tests.trust import storm
 from tests.trust.in_process import Scripted, client, ok, throttle
 
-STEPS = ("ticket", "join_fast", "join", "check", "settle_fast", "settle", "requeue", "leave", "take_wakes")
+STEPS = ("join_fast", "join", "check", "settle_fast", "settle", "requeue", "leave", "take_wakes")
 """What is done under the store's lock."""
 
 

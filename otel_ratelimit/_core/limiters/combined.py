@@ -70,8 +70,8 @@ class CombinedLimiter:
     """
 
     __slots__ = (
-        "_cold_start", "_confidence", "_fast_most", "_fast_until", "_looked_at", "_others", "_rate", "_retry_after", "granted",
-        "predicts", "probes", "tracked", "traffic",
+        "_cold_start", "_concurrency", "_confidence", "_fast_most", "_fast_until", "_growth", "_looked_at", "_others", "_rate",
+        "_retry_after", "granted", "predicts", "probes", "tracked", "traffic",
     )  # fmt: skip
 
     def __init__(self, tuning: Tuning = TUNED) -> None:
@@ -82,8 +82,11 @@ class CombinedLimiter:
         self._cold_start = ColdStart(traffic, tuning.cold_start)
         self._retry_after = RetryAfter(traffic)
         self._rate = Rate(traffic, tuning.rate)
-        growth, concurrency = Growth(traffic, tuning.growth), Concurrency(traffic, tuning.concurrency)
-        self._others: tuple[Limiter, ...] = (self._cold_start, concurrency, self._retry_after, self._rate, growth)
+        self._growth = Growth(traffic, tuning.growth)
+        self._concurrency = Concurrency(traffic, tuning.concurrency)
+        self._others: tuple[Limiter, ...] = (
+            self._cold_start, self._concurrency, self._retry_after, self._rate, self._growth,
+        )  # fmt: skip
         self.granted: Amounts | None = None
         self.predicts = True
         self._fast_most: Amounts = NEVER
@@ -235,7 +238,7 @@ class CombinedLimiter:
 
     def _held_by_trial(self) -> bool:
         """Whether a limiter holds that needs no numbers (the cold start aside)."""
-        return any(limiter.on for limiter in self._others[1:])
+        return self._rate.on or self._retry_after.on or self._concurrency.on or self._growth.on
 
     def settle_fast(self, now: float, reservation: Reservation) -> bool:
         """An attempt was answered well, and that is all that it can teach: it took the fast path, and headers were looked at just

@@ -66,7 +66,9 @@ class TrackedBuckets:
     def amounts(self, cost: Cost, requested: float | None) -> Amounts:
         """What a call takes of each unit; ``requested``: its tokens, where the server named them."""
         inputs, outputs, requests = cost
-        amounts = [requests, self.charge.tokens(cost) if requested is None else requested, inputs, outputs]
+        if requested is None:
+            requested = self.charge.tokens(cost)
+        amounts = [requests, requested, inputs, outputs]
         for tracked in self.buckets.tracked:
             most = OVERSIZED * tracked.bucket.limit
             amounts[tracked.index] = min(amounts[tracked.index], most)

@@ -69,7 +69,7 @@ class Traffic:
 
     def work_of(self, amounts: Amounts) -> float:
         """A call in units of a usual one, where the server does not say what it counts: half by number, half by size."""
-        typical = self.typical(1)
+        typical = (self.taken[1] - self.returned[1]) / self.latest if self.latest else 0.0
         return 0.5 + 0.5 * min(amounts[1] / typical, MOST_WORK) if typical > 0 else 1.0
 
     def give_back(self, reservation: Reservation, first: int) -> None:

@@ -158,8 +158,11 @@ class Queue:
         best: _Lane | None = None
         best_ticket: Ticket | None = None
         for lane in self._lanes.values():
-            self._bring_back(lane, now)
-            ticket = lane.first_due()
+            if not lane.throttled and not lane.back:
+                continue
+            if lane.returning:
+                self._bring_back(lane, now)
+            ticket = lane.first_due() if lane.due else None
             if ticket is None and lane.back:
                 ticket = next(iter(lane.back.values()))
             if ticket is not None and (best is None or lane.passed < best.passed):
