@@ -138,7 +138,8 @@ class Stack:
 
     def notified(self) -> list[str]:
         """What reached the webhook, a line each: receiver, status, alert, whom it is about."""
-        return self._webhook_log.read_text().splitlines()[1:]
+        lines = self._webhook_log.read_text().splitlines(keepends=True)[1:]
+        return [line.rstrip("\n") for line in lines if line.endswith("\n")]  # the last may be half written yet
 
     # --- how it starts ----------------------------------------------------------------------------------------------------
 
