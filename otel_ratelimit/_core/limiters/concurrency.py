@@ -1,9 +1,10 @@
-"""How many calls may be in flight, where the server refuses for what it has to bear at a time (503, 529, "overloaded").
+"""How many calls may be in flight, where the server refuses for what it has to bear at a time ("too many concurrent requests", 503,
+529, "overloaded").
 
-An overloaded server refills nothing: it bears a number of requests. Additive increase and multiplicative decrease on the number
-in
-flight: one cut for each generation of requests (what was in flight together says one thing once), one more call for each full
-round without a refusal.
+Such a server refills nothing: it bears a number of requests. A refusal comes back at once, the calls that were let in are still
+in flight then, so the number in flight when the refusals of a generation have landed is what the server bears. One call more is
+tried after a number of answers at that level; each such try that is refused doubles the number, so a limit that is known well is
+disturbed seldom, and each one that is served sets it back.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 class ConcurrencyTuning:
     """
     Attributes:
-        cut: share of the requests in flight that remains after a refusal. MEASURE
+        growth_calls, most_growth_calls: answers at the full level after which one call more is tried, at first and at most.
         over: times the number that failed, beyond which the limit is dropped: whatever it was is over.
     """
 
-    cut: float = 0.85
+    growth_calls: float = 5.0
+    most_growth_calls: float = 640.0
     over: float = 4.0
 
 
@@ -40,16 +42,21 @@ class Concurrency:
         most: how many.
     """
 
-    __slots__ = ("_cut_by", "_peak", "_traffic", "_tuning", "most", "on")
+    __slots__ = ("_full", "_generation", "_growth_calls", "_peak", "_traffic", "_tried", "_tuning", "most", "on")
 
     def __init__(self, traffic: Traffic, tuning: ConcurrencyTuning = TUNED) -> None:
         self.on = False
         self.most = math.inf
         self._traffic = traffic
         self._tuning = tuning
-        self._cut_by = -1
-        """The latest request that had left at the last cut."""
+        self._generation = -1
+        """The latest request that had left at the first refusal of the last generation: refusals up to it say one thing."""
         self._peak = 1.0
+        self._growth_calls = tuning.growth_calls
+        self._full = 0.0
+        """Answers at the full level since it last changed."""
+        self._tried = False
+        """Whether the present level is one call more than what was borne."""
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return math.inf if len(self._traffic.in_flight) >= self.most else now
@@ -58,19 +65,37 @@ class Concurrency:
         pass
 
     def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
-        in_flight = len(self._traffic.in_flight)
         if diagnosis.cause is Cause.TOO_MANY_AT_ONCE:
-            if reservation.sequence > self._cut_by:
-                self.on = True
-                self._peak = min(self.most, float(in_flight + 1))  # itself included
-                self.most = max(1.0, math.floor(self._tuning.cut * self._peak))
-                self._cut_by = self._traffic.latest
-        elif diagnosis.cause is Cause.SERVED and self.on and reservation.sequence > self._cut_by:
-            if in_flight >= self.most - 1.0:
-                self.most += 1.0 / self.most
-            if self.most > self._tuning.over * self._peak + 16.0:
-                self.most = math.inf
-                self.on = False
+            self._refused(reservation.sequence, float(len(self._traffic.in_flight)))
+        elif diagnosis.cause is Cause.SERVED and self.on and reservation.sequence > self._generation:
+            self._served(float(len(self._traffic.in_flight) + 1))  # itself included
+
+    def _refused(self, sequence: int, borne: float) -> None:
+        tuning = self._tuning
+        if sequence > self._generation:
+            if self._tried:
+                self._growth_calls = min(2.0 * self._growth_calls, tuning.most_growth_calls)
+            self._generation = self._traffic.latest
+            self._peak = min(self.most, borne + 1.0)
+            self.on = True
+        self.most = max(1.0, min(borne, self.most))
+        self._tried = False
+        self._full = 0.0
+
+    def _served(self, in_flight: float) -> None:
+        tuning = self._tuning
+        if in_flight >= self.most:
+            self._full += 1.0
+        if self._full < self._growth_calls:
+            return
+        if self._tried:
+            self._growth_calls = tuning.growth_calls
+        self._tried = True
+        self._full = 0.0
+        self.most += 1.0
+        if self.most > tuning.over * self._peak + 16.0:
+            self.most = math.inf
+            self.on = False
 
     def cancel(self, reservation: Reservation) -> None:
         pass
