@@ -29,6 +29,7 @@ from otel_ratelimit._core.buckets.infer import (
     slope_of,
     window_of,
 )
+from otel_ratelimit._core.buckets.several import MESSAGE, Slot, Words
 
 APART: Final = 0.1
 """Share of the limit by which what is left must differ between two readings that contradict a window which was measured before.
@@ -45,10 +46,6 @@ SPLIT: Final = 0.1
 
 ROUNDED: Final = 0.1
 """Share of a reset time that its rounding may have cut off at most; so that a time of one second is not taken for two."""
-
-Slot = tuple[str, str, str | None]
-"""Kind, scope and name of the window: what tells one header from another."""
-
 
 class Call(NamedTuple):
     """The request that a response answers, as its server's words are dated by it.
@@ -91,11 +88,13 @@ class Tracked:
         ambiguous: whether the window may well be another one, by what was read so far.
         exhausted: whether the last reading, on a refusal, showed too little left for the call.
         grain: seconds to which this header's times are printed.
+        several: whether it is one of several behind one address, of which a call meets any: it holds no call back.
+        doubt: probes that were served although it surely had no room for them, less those that were refused.
     """
 
     __slots__ = (
-        "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "exhausted", "grain", "index",
-        "named",
+        "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "doubt", "exhausted", "grain",
+        "index", "named", "several",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket, index: int, *, by_header: bool, named: bool) -> None:
@@ -106,6 +105,8 @@ class Tracked:
         self.ambiguous = False
         self.exhausted = False
         self.grain = 1.0
+        self.several = False
+        self.doubt = 0.0
         self._spoken_of = 0
         self._refusal: _Refusal | None = None
         """The last refusal whose message spoke of it, while the headers of later answers are still compared to it."""
@@ -123,6 +124,10 @@ class Tracked:
     def is_size_of(self, limit: float) -> bool:
         """Whether ``limit`` is its size, as sizes are printed."""
         return abs(self.bucket.limit - limit) <= SAME * limit
+
+    def limits_the_same_as(self, other: Tracked) -> bool:
+        """Whether both limit the same unit of the same owner."""
+        return (self.bucket.kind, self.bucket.scope) == (other.bucket.kind, other.bucket.scope)
 
     def contradicted_by(self, remaining: float, call: Call) -> bool:
         """Whether a header that shows ``remaining`` cannot be about the bucket that refused: more is left than its refill since
@@ -188,22 +193,61 @@ class Buckets:
     """All buckets of one account.
 
     Attributes:
-        tracked: every bucket; read by each call near a limit.
+        tracked: every bucket.
+        holding: those that hold calls back; read by each call near a limit.
         slots: those that a header speaks of.
     """
 
-    __slots__ = ("_tuning", "_turn", "slots", "tracked")
+    __slots__ = ("_tuning", "_turn", "_words", "holding", "slots", "tracked")
 
     def __init__(self, tuning: BucketTuning = TUNED) -> None:
         self.tracked: list[Tracked] = []
+        self.holding: list[Tracked] = []
         self.slots: dict[Slot, Tracked] = {}
         self._turn = 0
         self._tuning = tuning
+        self._words = Words()
 
     @property
     def certain(self) -> list[Tracked]:
         """Those whose window is no guess."""
-        return [one for one in self.tracked if one.bucket.window is not None and not one.ambiguous]
+        return [one for one in self.holding if one.bucket.window is not None and not one.ambiguous]
+
+    # --- several behind one address -----------------------------------------------------------------------------------
+
+    def doubt(self, tracked: Tracked) -> None:
+        """It is one of several, and so is each that limits the same."""
+        for other in self.tracked:
+            other.several = other.several or other.limits_the_same_as(tracked)
+        self._hold()
+
+    def trust(self) -> None:
+        """Each is the only one of its name again, as far as is known."""
+        self._words.forget()
+        for one in self.tracked:
+            one.several = False
+            one.doubt = 0.0
+        self._hold()
+
+    def sizes_of_all(self, tracked: Tracked) -> list[float]:
+        """The sizes of those that limit the same, where they differ; otherwise none."""
+        return self._words.sizes(tracked.bucket.kind, tracked.bucket.scope)
+
+    def _hold(self) -> None:
+        self.holding = [one for one in self.tracked if not one.several]
+
+    def _compare(self, found: Tracked, slot: Slot, remaining: float, reset: float | None, call: Call) -> None:
+        """A header's word against those before it."""
+        bucket = found.bucket
+        said = self._words.of(slot)
+        said.see_size(bucket.limit, call.sequence)
+        if bucket.window is not None and not found.ambiguous:
+            said.see_level(
+                remaining, limit=bucket.limit, rate=bucket.rate, sent_at=call.sent_at, sequence=call.sequence,
+                latest=call.latest, full_at=found.full_at(reset, call.sent_at),
+            )  # fmt: skip
+        if said.several and not found.several:
+            self.doubt(found)
 
     # --- a header -----------------------------------------------------------------------------------------------------
 
@@ -221,7 +265,8 @@ class Buckets:
             found = self._of_slot(slot, index, limit, remaining, reading.reset)
         if reading.reset is not None:
             found.measure(limit, remaining, reading.reset)
-        if found.contradicted_by(remaining, call):
+        self._compare(found, slot, remaining, reading.reset, call)
+        if not found.several and found.contradicted_by(remaining, call):
             found = self._split(found, slot, call)
         self._mention(found)
         return found
@@ -307,6 +352,10 @@ class Buckets:
             if news or not found.is_size_of(limit):
                 found.bucket.resize(limit, window)
         self._mention(found)
+        said = self._words.of((kind, "", MESSAGE))
+        said.see_size(limit, call.sequence)
+        if said.several and not found.several:
+            self.doubt(found)
         found._refusal = _Refusal(level, call.sent_at, call.latest, call.taken_now[index])
         return found
 
@@ -344,4 +393,6 @@ class Buckets:
             self.tracked = [one for one in self.tracked if one is not oldest]
             self.slots = {slot: one for slot, one in self.slots.items() if one is not oldest}
         self.tracked = [*self.tracked, found]
+        found.several = any(other.several and other.limits_the_same_as(found) for other in self.tracked)
+        self._hold()
         return found

@@ -101,8 +101,10 @@ class CombinedLimiter:
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         """When a call that takes ``amounts`` may go. ``held``: what is kept for others beside it; None if nothing."""
-        counted = self.tracked.ready(now, amounts, held)
-        return self.turn(now, counted, self.others_ready(now, amounts))
+        counted, others = self.tracked.ready(now, amounts, held), self.others_ready(now, amounts)
+        if counted > now >= others and self.probes.early(self.traffic.latest) and self.tracked.lacks(now, amounts):
+            return Turn(now, True, True)
+        return self.turn(now, counted, others)
 
     def turn(self, now: float, counted: float, others: float) -> Turn:
         """The turn of a call that the server's numbers let go at ``counted`` and the other limiters at ``others``."""
@@ -191,7 +193,9 @@ class CombinedLimiter:
             traffic.measure(now)
         return True
 
-    def take(self, now: float, amounts: Amounts, reservation: Reservation, *, probe: bool = False) -> None:
+    def take(
+        self, now: float, amounts: Amounts, reservation: Reservation, *, probe: bool = False, early: bool = False
+    ) -> None:
         """A call goes.
 
         Args:
@@ -199,6 +203,7 @@ class CombinedLimiter:
             amounts: what it takes, see :meth:`amounts`.
             reservation: of its attempt, empty.
             probe: it goes although there is no room.
+            early: that, and the evidence is fresh.
         """
         traffic = self.traffic
         reservation.amounts = amounts
@@ -209,7 +214,7 @@ class CombinedLimiter:
         if now > traffic.measure_at:
             traffic.measure(now)
         if probe:
-            reservation.probe = True
+            reservation.probe, reservation.early = True, early
             self.probes.take(now, reservation)
         if self._is_far(now, traffic.taken):
             return
@@ -267,10 +272,17 @@ class CombinedLimiter:
         if diagnosis.cause is not Cause.LOST or reported:
             self.probes.evidence_at = attempt.at
         self.tracked.settle(reservation, attempt, diagnosis)
+        several = self.tracked.several()
+        if several is not None:
+            diagnosis = diagnosis._replace(several=several)
         for limiter in self._others:
             limiter.settle(reservation, attempt, diagnosis)
+        if several is not None and not self._rate.on:
+            self.tracked.buckets.trust()
         if reservation.probe:
             self.probes.settle(reservation, attempt, diagnosis)
+        if several is not None:
+            self.probes.stop()  # the rate of several buckets is found without them
 
     def _says_nothing(self, reservation: Reservation, attempt: Attempt) -> bool:
         """Whether a success teaches nothing: it took the fast path, and its headers show that every bucket is far from empty."""
@@ -307,6 +319,8 @@ class CombinedLimiter:
         # A reset time says when the bucket is full: no instruction, where a bucket knows when the call fits.
         explained = any(tracked.exhausted for tracked in reported)
         reservation.reset_known = explained and throttle.source == "x-ratelimit-reset"
+        if explained and all(tracked.several for tracked in reported if tracked.exhausted):
+            return Diagnosis(Cause.ONE_OF_SEVERAL, reported, waiting)
         if not explained and self.tracked.is_too_large(reservation):
             return Diagnosis(Cause.ITS_OWN, reported, waiting)
         had_room = not reservation.probe and (reservation.predictions is None or bool(reservation.predictions))

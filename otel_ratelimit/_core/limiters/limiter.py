@@ -31,6 +31,7 @@ class Reservation:
         work: the same in usual calls, see ``Traffic.work``.
         predictions: what each bucket was expected to hold after it; None: it went by the fast path, far from every limit.
         probe: it went although the limits were believed to have no room.
+        early: it is a probe that went although the evidence was fresh.
         requested: tokens that the server named for this call, None if it did not.
         refusals: how often the call has been refused by now, this attempt included.
         reset_known: the delay of its refusal was a reset time, and a bucket knows better when the call fits.
@@ -45,7 +46,7 @@ class Reservation:
     sequence = 0
     work: float
     predictions: list[tuple[Bucket, float]] | None = None
-    probe = False
+    probe = early = False
     requested: float | None = None
     refusals = 0
     reset_known = False
@@ -72,6 +73,8 @@ class Cause(enum.Enum):
     """It failed in a way that says nothing of limits, and may have been charged."""
     EXHAUSTED = enum.auto()
     """Refused, and a tracked bucket shows why."""
+    ONE_OF_SEVERAL = enum.auto()
+    """Refused by one of several buckets behind one address: says nothing of the others, and binds this call alone."""
     UNEXPLAINED = enum.auto()
     """Refused, and no tracked bucket shows why."""
     TOO_MANY_AT_ONCE = enum.auto()
@@ -80,6 +83,18 @@ class Cause(enum.Enum):
     """Refused for the growth of traffic (``slow_down``)."""
     ITS_OWN = enum.auto()
     """Refused for what this one call is: money, or its size. Says nothing of other calls."""
+
+
+class Several(NamedTuple):
+    """Several buckets behind one address.
+
+    Attributes:
+        rate: usual calls a second that they refill at least, together.
+        unequal: they are of different sizes, so that calls which are spread evenly meet the smallest of them too often.
+    """
+
+    rate: float
+    unequal: bool
 
 
 class Diagnosis(NamedTuple):
@@ -91,6 +106,7 @@ class Diagnosis(NamedTuple):
         waiting: whether other calls wait, so that the limits are really used.
         delay: seconds for which the server wants no call, None where it did not say.
         trusted: the buckets are believed again, or headers show room: a rate that was found by trial is needed no longer.
+        several: buckets turned out to be some of several behind one address, of which no numbers tell the sum; None if none did.
     """
 
     cause: Cause
@@ -98,6 +114,7 @@ class Diagnosis(NamedTuple):
     waiting: bool
     delay: float | None = None
     trusted: bool = False
+    several: Several | None = None
 
 
 class Limiter(Protocol):

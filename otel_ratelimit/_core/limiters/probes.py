@@ -30,12 +30,17 @@ class ProbeTuning:
             Measured: with 1 s for both, mixtures of calls of 200 to 20,000 tokens are refused 0.8 times a call instead of 0.01
             (simulation, "mix"); with 1 s where it was guessed, 0.1 to 0.2 times instead of 0.03 (the same, bare 429). With 5 s
             where it was counted a lone caller of calls of a quarter of the limit is refused once, with 15 s never.
+        calls: calls that go by the server's own numbers between two that go early, with the evidence fresh; each that is refused
+            multiplies it by ``rarer``. The first two of a run of 600 at one limit are refused, the third is not reached.
+        rarer: see there.
         longest: seconds. A minute at most passes between probes while callers ask, however long the server said.
         most_allowed: probes that may go at once, at most.
     """
 
     guessed: float = 3.0
     counted: float = 15.0
+    calls: float = 10.0
+    rarer: float = 4.0
     longest: float = 60.0
     most_allowed: int = 64
 
@@ -50,13 +55,17 @@ class Probes:
         evidence_at: when the last request left, or the last answer that says something of limits came.
     """
 
-    __slots__ = ("_allowed", "_doubled", "_pending", "_pending_at", "_tuning", "evidence_at")
+    __slots__ = ("_allowed", "_doubled", "_early_by", "_pending", "_pending_at", "_rarer", "_refused_by", "_tuning", "evidence_at")
 
     def __init__(self, tuning: ProbeTuning = TUNED) -> None:
         self.evidence_at = -math.inf
         self._tuning = tuning
         self._allowed = 0
         self._doubled = 1.0
+        self._early_by = 0
+        """The latest request that had left when the last call went early."""
+        self._rarer = 1.0
+        self._refused_by = -1
         self._pending: set[Reservation] = set()
         self._pending_at = -math.inf
 
@@ -70,6 +79,10 @@ class Probes:
         early = max(self.evidence_at + interval, self.busy_until(), now)
         return early if at - early > interval else at
 
+    def early(self, latest: int) -> bool:
+        """Whether a call may go early against the server's own numbers, however fresh they are. ``latest``: the latest request."""
+        return not self._pending and latest - self._early_by >= self._tuning.calls * self._rarer
+
     def busy_until(self) -> float:
         """When the answer of the probe that is on its way is given up; minus infinity where none is."""
         return self._pending_at + self._tuning.longest if self._pending else -math.inf
@@ -79,16 +92,27 @@ class Probes:
         self._allowed = max(self._allowed - 1, 0)
         self._pending.add(reservation)
         self._pending_at = now
+        if reservation.early:
+            self._early_by = reservation.sequence
 
     def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
         """The answer of a probe."""
         self._pending.discard(reservation)
         if diagnosis.cause is Cause.SERVED:  # there was room
             self._doubled = 1.0
-            self._allowed = min(self._allowed + 2, self._tuning.most_allowed)
+            if reservation.sequence > self._refused_by:
+                self._allowed = min(self._allowed + 2, self._tuning.most_allowed)
         elif attempt.throttle is not None and attempt.throttle.retryable:  # there was none
-            self._doubled = min(2.0 * self._doubled, self._tuning.longest)
             self._allowed = 0
+            self._refused_by = reservation.sequence
+            if reservation.early:
+                self._rarer *= self._tuning.rarer
+            else:
+                self._doubled = min(2.0 * self._doubled, self._tuning.longest)
+
+    def stop(self) -> None:
+        """No more go at once on what was served."""
+        self._allowed = 0
 
     def cancel(self, reservation: Reservation) -> None:
         """A probe ended in a way that says nothing of the limit."""

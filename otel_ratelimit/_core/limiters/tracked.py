@@ -16,7 +16,7 @@ from otel_ratelimit._core.buckets.charge import ChargeModel
 from otel_ratelimit._core.buckets.estimate import BucketTuning
 from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
+from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation, Several
 from otel_ratelimit._core.limiters.traffic import Traffic
 from otel_ratelimit._core.throttle import Throttle
 
@@ -33,6 +33,15 @@ vary by some 15 % from call to call."""
 
 LARGEST_FADES: Final = 0.99
 """Share of the largest served call's size that is kept with each call that is served: what was served long ago is no measure."""
+
+SURE: Final = 0.5
+IMPOSSIBLE: Final = 0.005
+"""Shares of a call and of the limit that a bucket must lack, beside its margin, for a call surely not to fit."""
+
+DOUBTS: Final = 3.0
+REFUTED: Final = 0.5
+"""Probes served although a bucket surely had no room for them, after which it is not the only one, and what each that was refused
+takes off their number. A single bucket refuses nearly all of them, one of three hardly half."""
 
 Observer = Callable[[Reservation, Tracked, float, float, float], object]
 """Called with each word of the server about a bucket: the reservation, the bucket, what was left, what would have been left had
@@ -69,7 +78,7 @@ class TrackedBuckets:
         if requested is None:
             requested = self.charge.tokens(cost)
         amounts = [requests, requested, inputs, outputs]
-        for tracked in self.buckets.tracked:
+        for tracked in self.buckets.holding:
             most = OVERSIZED * tracked.bucket.limit
             amounts[tracked.index] = min(amounts[tracked.index], most)
         return amounts_of(amounts)
@@ -77,7 +86,7 @@ class TrackedBuckets:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         at = now
         taken, latest = self._traffic.taken, self._traffic.latest
-        for tracked in self.buckets.tracked:
+        for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
             need = amounts[index]
             if need > bucket.limit:
@@ -90,16 +99,28 @@ class TrackedBuckets:
 
     def oversized(self, amounts: Amounts) -> bool:
         """Whether a call seems larger than a limit."""
-        return any(amounts[tracked.index] > tracked.bucket.limit for tracked in self.buckets.tracked)
+        return any(amounts[tracked.index] > tracked.bucket.limit for tracked in self.buckets.holding)
 
     def take(self, now: float, reservation: Reservation) -> None:
         predictions = reservation.predictions = []
         amounts, taken = reservation.amounts, reservation.taken
-        for tracked in self.buckets.tracked:
+        for tracked in self.buckets.holding:
             bucket = tracked.bucket
             predictions.append((bucket, bucket.level(now, taken[tracked.index], reservation.sequence)))
             if amounts[tracked.index] > bucket.limit:
                 self._oversized_at = now
+
+    def lacks(self, now: float, amounts: Amounts) -> bool:
+        """Whether a bucket surely has no room for a call that takes ``amounts``."""
+        taken, latest = self._traffic.taken, self._traffic.latest
+        return any(
+            self._lacks(one, amounts, one.bucket.level(now, taken[one.index], latest)) for one in self.buckets.holding
+        )
+
+    def _lacks(self, tracked: Tracked, amounts: Amounts, level: float) -> bool:
+        bucket, need = tracked.bucket, amounts[tracked.index]
+        slack = IMPOSSIBLE * bucket.limit + bucket.margin
+        return need <= bucket.limit and level + slack < (1.0 - SURE) * need
 
     def room(self, now: float, share: float, error: float) -> tuple[Amounts, float]:
         """Totals up to which every bucket holds more than ``share`` of its capacity for sure, and the time up to which that is
@@ -107,7 +128,7 @@ class TrackedBuckets:
         most = [math.inf, math.inf, math.inf, math.inf]
         until = math.inf
         traffic = self._traffic
-        for tracked in self.buckets.tracked:
+        for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
             taken = traffic.taken[index]
             room = bucket.level(now, taken, traffic.latest) - share * bucket.capacity
@@ -129,7 +150,7 @@ class TrackedBuckets:
         """
         at = now
         traffic = self._traffic
-        for tracked in self.buckets.tracked if guesses else self.buckets.certain:
+        for tracked in self.buckets.holding if guesses else self.buckets.certain:
             index, bucket = tracked.index, tracked.bucket
             if bucket.sequence < refused_by:
                 level = bucket.level_at_best(now)
@@ -246,6 +267,7 @@ class TrackedBuckets:
         if cause is Cause.SERVED:
             self._largest = max(LARGEST_FADES * self._largest, reservation.amounts.tokens)
             if reservation.probe:
+                self._doubt(reservation)
                 self._give_back(
                     reservation, 0, reported
                 )  # a bucket that had no room for it was not charged, or there was more
@@ -257,7 +279,38 @@ class TrackedBuckets:
             )  # as a request it counts: failed ones do, says OpenAI's documentation
             self._traffic.give_back(reservation, 1)
         elif attempt.throttle is not None:
+            if reservation.probe:
+                for tracked in reported:
+                    tracked.doubt = max(tracked.doubt - REFUTED, 0.0)
             self._give_back(reservation, 1, reported)  # refused work is not charged
+
+    def _doubt(self, reservation: Reservation) -> None:
+        """A probe was served: the buckets that surely had no room for it."""
+        for tracked in self.buckets.holding:
+            index = tracked.index
+            for bucket, after in reservation.predictions or ():
+                if bucket is tracked.bucket and self._lacks(
+                    tracked, reservation.amounts, after + reservation.amounts[index]
+                ):
+                    tracked.doubt += 1.0
+            if tracked.doubt >= DOUBTS:
+                self.buckets.doubt(tracked)
+
+    def several(self) -> Several | None:
+        """What those refill that are some of several behind one address; None where there are none."""
+        found: Several | None = None
+        if len(self.buckets.holding) == len(self.buckets.tracked):
+            return found
+        for tracked in self.buckets.tracked:
+            typical = self._traffic.typical(tracked.index)
+            if tracked.several and typical > 0:
+                sizes = self.buckets.sizes_of_all(tracked)
+                bucket = tracked.bucket
+                rate = sum(sizes) / bucket.limit * bucket.rate if sizes else 2.0 * bucket.rate
+                calls = rate / typical
+                if found is None or calls < found.rate:
+                    found = Several(calls, bool(sizes))
+        return found
 
     def cancel(self, reservation: Reservation) -> None:
         self._give_back(reservation, 0, {})

@@ -102,7 +102,7 @@ class Admission:
         if not self.queue.waiting:
             turn = self.limits.ready(now, amounts, None)
             if turn.at <= now:
-                self._admit(ticket, now, amounts, probe=turn.probe)
+                self._admit(ticket, now, amounts, probe=turn.probe, early=turn.early)
                 return
         ticket.state = WAITING
         ticket.collected = False
@@ -300,13 +300,13 @@ class Admission:
                 self._tell(ticket, max(turn.at, now + LEAST_SLEEP))
                 return
             queue.serve(ticket)
-            self._admit(ticket, now, amounts, probe=turn.probe)
+            self._admit(ticket, now, amounts, probe=turn.probe, early=turn.early)
             self._wakes.append(ticket)
 
-    def _admit(self, ticket: Ticket, now: float, amounts: Amounts, *, probe: bool) -> None:
+    def _admit(self, ticket: Ticket, now: float, amounts: Amounts, *, probe: bool, early: bool = False) -> None:
         """The call's turn has come: a permit for it."""
         ticket.reservation = reservation = Reservation.after(ticket.cost, ticket.reservation)
-        self.limits.take(now, amounts, reservation, probe=probe)
+        self.limits.take(now, amounts, reservation, probe=probe, early=early)
         ticket.state = IN_FLIGHT
 
     def _move_on(self, now: float, ended: Reservation | None) -> None:
