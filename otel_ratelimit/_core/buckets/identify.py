@@ -47,6 +47,7 @@ SPLIT: Final = 0.1
 ROUNDED: Final = 0.1
 """Share of a reset time that its rounding may have cut off at most; so that a time of one second is not taken for two."""
 
+
 class Call(NamedTuple):
     """The request that a response answers, as its server's words are dated by it.
 
@@ -89,7 +90,7 @@ class Tracked:
         exhausted: whether the last reading, on a refusal, showed too little left for the call.
         grain: seconds to which this header's times are printed.
         several: whether it is one of several behind one address, of which a call meets any: it holds no call back.
-        doubt: probes that were served although it surely had no room for them, less those that were refused.
+        doubt: units that it lacked, as was thought, for probes that were served in a row.
     """
 
     __slots__ = (

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from otel_ratelimit._core.buckets.infer import WINDOW_TOLERANCE
 
-JUMP: Final = 0.1
+JUMP: Final = 0.05
 """Share of the limit by which what is left must exceed what refill can have brought. Charges are estimates, and the smallest
 deployment of a gateway holds tens of calls."""
 
@@ -109,11 +109,6 @@ class Contradictions:
             else:
                 self._jumps = max(self._jumps - 1.0 / CONSISTENT, 0.0)
 
-    @property
-    def differ(self) -> bool:
-        """Whether they are of different sizes."""
-        return self._returns > 1
-
 
 class Words:
     """What was said under each name."""
@@ -134,10 +129,10 @@ class Words:
 
     def sizes(self, kind: str, scope: str) -> list[float]:
         """The sizes of the several buckets that limit the same; empty where they are of one size, as far as is known."""
-        for (one, whose, _), said in self._of.items():
-            if (one, whose) == (kind, scope) and said.differ:
-                return said.sizes
-        return []
+        sizes = {
+            size for (one, whose, _), said in self._of.items() if (one, whose) == (kind, scope) for size in said.sizes
+        }
+        return sorted(sizes) if len(sizes) > 1 else []
 
     def forget(self) -> None:
         """Nothing was said."""

@@ -166,7 +166,9 @@ class FleetLimiter:
             self.ask(now)
         return True
 
-    def take(self, now: float, amounts: Amounts, reservation: Reservation, *, probe: bool = False, early: bool = False) -> None:
+    def take(
+        self, now: float, amounts: Amounts, reservation: Reservation, *, probe: bool = False, early: bool = False
+    ) -> None:
         own = self.own
         reservation.source = lease = self.lease
         own.predicts = lease is None  # else it is not our own buckets' predictions that let it go

@@ -27,6 +27,7 @@ from otel_ratelimit._core.limiters.permits import Level, Turn
 from otel_ratelimit._core.limiters.probes import Probes, ProbeTuning
 from otel_ratelimit._core.limiters.rate import Rate, RateTuning
 from otel_ratelimit._core.limiters.retry_after import Evidence, RetryAfter
+from otel_ratelimit._core.limiters.several import SeveralRate, SeveralTuning
 from otel_ratelimit._core.limiters.tracked import TrackedBuckets
 from otel_ratelimit._core.limiters.traffic import Traffic
 
@@ -50,6 +51,7 @@ class Tuning:
     cold_start: ColdStartTuning = field(default_factory=ColdStartTuning)
     rate: RateTuning = field(default_factory=RateTuning)
     concurrency: ConcurrencyTuning = field(default_factory=ConcurrencyTuning)
+    several: SeveralTuning = field(default_factory=SeveralTuning)
     growth: GrowthTuning = field(default_factory=GrowthTuning)
     confidence: ConfidenceTuning = field(default_factory=ConfidenceTuning)
     probes: ProbeTuning = field(default_factory=ProbeTuning)
@@ -71,21 +73,22 @@ class CombinedLimiter:
 
     __slots__ = (
         "_cold_start", "_concurrency", "_confidence", "_fast_most", "_fast_until", "_growth", "_looked_at", "_others", "_rate",
-        "_retry_after", "granted", "predicts", "probes", "tracked", "traffic",
+        "_retry_after", "_several", "granted", "predicts", "probes", "tracked", "traffic",
     )  # fmt: skip
 
     def __init__(self, tuning: Tuning = TUNED) -> None:
         self.traffic = traffic = Traffic()
         self.tracked = TrackedBuckets(traffic, tuning.buckets)
-        self.probes = Probes(tuning.probes)
+        self.probes = Probes(traffic, tuning.probes)
         self._confidence = Confidence(tuning.confidence)
         self._cold_start = ColdStart(traffic, tuning.cold_start)
         self._retry_after = RetryAfter(traffic)
         self._rate = Rate(traffic, tuning.rate)
+        self._several = SeveralRate(traffic, tuning.several)
         self._growth = Growth(traffic, tuning.growth)
         self._concurrency = Concurrency(traffic, tuning.concurrency)
         self._others: tuple[Limiter, ...] = (
-            self._cold_start, self._concurrency, self._retry_after, self._rate, self._growth,
+            self._cold_start, self._concurrency, self._retry_after, self._rate, self._several, self._growth,
         )  # fmt: skip
         self.granted: Amounts | None = None
         self.predicts = True
@@ -102,8 +105,10 @@ class CombinedLimiter:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         """When a call that takes ``amounts`` may go. ``held``: what is kept for others beside it; None if nothing."""
         counted, others = self.tracked.ready(now, amounts, held), self.others_ready(now, amounts)
-        if counted > now >= others and self.probes.early(self.traffic.latest) and self.tracked.lacks(now, amounts):
-            return Turn(now, True, True)
+        if counted > now >= others:
+            short = self.tracked.short(now, amounts)
+            if short is not None and self.probes.early(now, charged=short.index == 0):
+                return Turn(now, True, True)
         return self.turn(now, counted, others)
 
     def turn(self, now: float, counted: float, others: float) -> Turn:
@@ -243,7 +248,7 @@ class CombinedLimiter:
 
     def _held_by_trial(self) -> bool:
         """Whether a limiter holds that needs no numbers (the cold start aside)."""
-        return self._rate.on or self._retry_after.on or self._concurrency.on or self._growth.on
+        return self._rate.on or self._several.on or self._retry_after.on or self._concurrency.on or self._growth.on
 
     def settle_fast(self, now: float, reservation: Reservation) -> bool:
         """An attempt was answered well, and that is all that it can teach: it took the fast path, and headers were looked at just
@@ -277,7 +282,7 @@ class CombinedLimiter:
             diagnosis = diagnosis._replace(several=several)
         for limiter in self._others:
             limiter.settle(reservation, attempt, diagnosis)
-        if several is not None and not self._rate.on:
+        if several is not None and not self._several.on:
             self.tracked.buckets.trust()
         if reservation.probe:
             self.probes.settle(reservation, attempt, diagnosis)

@@ -85,18 +85,6 @@ class Cause(enum.Enum):
     """Refused for what this one call is: money, or its size. Says nothing of other calls."""
 
 
-class Several(NamedTuple):
-    """Several buckets behind one address.
-
-    Attributes:
-        rate: usual calls a second that they refill at least, together.
-        unequal: they are of different sizes, so that calls which are spread evenly meet the smallest of them too often.
-    """
-
-    rate: float
-    unequal: bool
-
-
 class Diagnosis(NamedTuple):
     """One answer, judged once for all limiters.
 
@@ -106,7 +94,8 @@ class Diagnosis(NamedTuple):
         waiting: whether other calls wait, so that the limits are really used.
         delay: seconds for which the server wants no call, None where it did not say.
         trusted: the buckets are believed again, or headers show room: a rate that was found by trial is needed no longer.
-        several: buckets turned out to be some of several behind one address, of which no numbers tell the sum; None if none did.
+        several: usual calls a second that several buckets behind one address refill together at least, where the tracked ones are
+            some of those; None where they are not.
     """
 
     cause: Cause
@@ -114,7 +103,7 @@ class Diagnosis(NamedTuple):
     waiting: bool
     delay: float | None = None
     trusted: bool = False
-    several: Several | None = None
+    several: float | None = None
 
 
 class Limiter(Protocol):

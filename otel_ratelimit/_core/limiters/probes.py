@@ -18,6 +18,12 @@ from typing import Final
 
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
+from otel_ratelimit._core.limiters.traffic import Traffic
+
+
+CHARGED: Final = 4.0
+"""Times as seldom as others go early probes of a limit that takes from what is left also where it refuses (requests do, says
+OpenAI's documentation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class ProbeTuning:
 
     guessed: float = 3.0
     counted: float = 15.0
-    calls: float = 10.0
+    calls: float = 25.0
+    seconds: float = 15.0
     rarer: float = 4.0
     longest: float = 60.0
     most_allowed: int = 64
@@ -55,15 +62,32 @@ class Probes:
         evidence_at: when the last request left, or the last answer that says something of limits came.
     """
 
-    __slots__ = ("_allowed", "_doubled", "_early_by", "_pending", "_pending_at", "_rarer", "_refused_by", "_tuning", "evidence_at")
+    __slots__ = (
+        "_allowed",
+        "_doubled",
+        "_early_at",
+        "_early_by",
+        "_on_early",
+        "_pending",
+        "_pending_at",
+        "_rarer",
+        "_refused_by",
+        "_traffic",
+        "_tuning",
+        "evidence_at",
+    )
 
-    def __init__(self, tuning: ProbeTuning = TUNED) -> None:
+    def __init__(self, traffic: Traffic, tuning: ProbeTuning = TUNED) -> None:
         self.evidence_at = -math.inf
+        self._traffic = traffic
         self._tuning = tuning
         self._allowed = 0
         self._doubled = 1.0
-        self._early_by = 0
-        """The latest request that had left when the last call went early."""
+        self._early_at = -math.inf
+        self._early_by = -1
+        """The latest request that had left when the last call went early, or when one first had to wait."""
+        self._on_early = False
+        """Whether those that may go at once do so because one that went early was served."""
         self._rarer = 1.0
         self._refused_by = -1
         self._pending: set[Reservation] = set()
@@ -79,9 +103,15 @@ class Probes:
         early = max(self.evidence_at + interval, self.busy_until(), now)
         return early if at - early > interval else at
 
-    def early(self, latest: int) -> bool:
-        """Whether a call may go early against the server's own numbers, however fresh they are. ``latest``: the latest request."""
-        return not self._pending and latest - self._early_by >= self._tuning.calls * self._rarer
+    def early(self, now: float, *, charged: bool) -> bool:
+        """Whether a call may go early against the server's own numbers, however fresh they are. ``charged``: a limit that is short
+        takes from what is left also where it refuses."""
+        latest, tuning = self._traffic.latest, self._tuning
+        if self._early_by < 0:
+            self._early_by, self._early_at = latest, now  # a burst that has just emptied the limit is no time to ask
+        rarer = self._rarer * (CHARGED if charged else 1.0)
+        due = latest - self._early_by >= tuning.calls * rarer or now - self._early_at >= tuning.seconds * rarer
+        return due and not self._pending
 
     def busy_until(self) -> float:
         """When the answer of the probe that is on its way is given up; minus infinity where none is."""
@@ -89,22 +119,27 @@ class Probes:
 
     def take(self, now: float, reservation: Reservation) -> None:
         """A probe leaves."""
+        if self._allowed > 0:
+            reservation.early = self._on_early  # one leads to the next
         self._allowed = max(self._allowed - 1, 0)
         self._pending.add(reservation)
         self._pending_at = now
         if reservation.early:
-            self._early_by = reservation.sequence
+            self._early_by, self._early_at = reservation.sequence, now
 
     def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
         """The answer of a probe."""
         self._pending.discard(reservation)
         if diagnosis.cause is Cause.SERVED:  # there was room
             self._doubled = 1.0
+            self._on_early = reservation.early
             if reservation.sequence > self._refused_by:
                 self._allowed = min(self._allowed + 2, self._tuning.most_allowed)
         elif attempt.throttle is not None and attempt.throttle.retryable:  # there was none
             self._allowed = 0
-            self._refused_by = reservation.sequence
+            if reservation.sequence <= self._refused_by:
+                return  # it left together with one that was refused: says the same thing
+            self._refused_by = self._traffic.latest
             if reservation.early:
                 self._rarer *= self._tuning.rarer
             else:
@@ -121,4 +156,5 @@ class Probes:
     def rewind(self, now: float) -> None:
         """The clock was set back to ``now``."""
         self._pending_at = min(self._pending_at, now)
+        self._early_at = min(self._early_at, now)
         self.evidence_at = min(self.evidence_at, now)

@@ -5,10 +5,6 @@ refills, so (calls let through) / (time between them) is its rate, more exact th
 to a fixed share: the new rate is the measured one, at least half of the old one and a little below it. It only counts if the
 refused request was sent under the present rate. Growth needs the rate to be really used; it is quick up to the rate that failed
 last and slow beyond it (the shape of CUBIC, RFC 9438).
-
-*Several buckets behind one address.* No numbers tell their sum, and calls that are spread by chance meet one that is empty now and
-then while the others have room. So a share of refusals is tolerated: the rate grows while fewer are refused, and is cut when
-more are. Calls that are refused wait for what their own server told them; the others go on.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from typing import Final
 
 from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation, Several
+from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
 
 LEAST_RATE: Final = 1.0 / 300
@@ -50,11 +46,6 @@ class RateTuning:
         lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
             refused whatever its pace must not be held for longer and longer.
         burst_time: seconds of rate that may be saved up while no call waits.
-        tolerated, tolerated_unequal: share of answers that may be refusals where there are several buckets; where they differ in
-            size, calls that are spread evenly meet the smallest too often, and the largest is used in full only so.
-        tolerant_memory: answers over which that share is taken.
-        tolerant_growth: growth per call while fewer are refused.
-        tolerant_cut: share of the rate that stays when more are.
     """
 
     first_cut: float = 0.2
@@ -66,11 +57,6 @@ class RateTuning:
     modest_rate: float = 2.0
     lone_patience: float = 10.0
     burst_time: float = 1.0
-    tolerated: float = 0.1
-    tolerated_unequal: float = 0.2
-    tolerant_memory: float = 20.0
-    tolerant_growth: float = 0.004
-    tolerant_cut: float = 0.9
 
 
 TUNED: Final = RateTuning()
@@ -83,8 +69,8 @@ class Rate:
         rate: calls a second.
     """
 
-    __slots__ = ("_at", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work", "_share",
-                 "_since", "_tolerated", "_traffic", "_tuning", "on", "rate")  # fmt: skip
+    __slots__ = ("_at", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work", "_since",
+                 "_traffic", "_tuning", "on", "rate")  # fmt: skip
 
     def __init__(self, traffic: Traffic, tuning: RateTuning = TUNED) -> None:
         self.on = False
@@ -102,10 +88,6 @@ class Rate:
         self._refused_rate = math.inf
         self._refused_at = -math.inf
         self._refused_work = 0.0
-        self._tolerated = 0.0
-        """Share of answers that may be refusals; 0 where there is one bucket."""
-        self._share = 0.0
-        """Share that are, an EWMA."""
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return self._ready(now, self._traffic.work_of(amounts))
@@ -124,47 +106,17 @@ class Rate:
         self._at = now
 
     def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
-        if diagnosis.several is not None and not self._tolerated:
-            self._start_tolerant(attempt.at, diagnosis.several)
-        elif diagnosis.cause is Cause.ONE_OF_SEVERAL:
-            self._refused_by_one(reservation.sequence, attempt.at)
+        if diagnosis.several is not None:
+            self.on = False  # theirs is another one (``several``)
         elif diagnosis.cause is Cause.UNEXPLAINED:
             if reservation.probe and self.on:
                 return  # it went although its turn had not come: that says nothing against the present rate
-            if self._tolerated:
-                self._refused_by_one(reservation.sequence, attempt.at)
-            else:
-                self._refused(reservation, attempt, diagnosis)
+            self._refused(reservation, attempt, diagnosis)
         elif diagnosis.cause is Cause.SERVED and self.on:
-            if diagnosis.trusted and not self._tolerated:
+            if diagnosis.trusted:
                 self.on = False
             else:
                 self._passed(reservation.sequence, attempt.at, waiting=diagnosis.waiting)
-
-    def _start_tolerant(self, now: float, several: Several) -> None:
-        """No numbers tell what several buckets allow together."""
-        tuning = self._tuning
-        self._tolerated = tuning.tolerated_unequal if several.unequal else tuning.tolerated
-        self._share = 0.0
-        self.rate = min(max(several.rate, self.rate if self.on else 0.0, LEAST_RATE), MOST_RATE)
-        self.on = True
-        self._refused_at = self._at = now
-        self._refused_rate = math.inf
-        self._growth = tuning.tolerant_growth
-        self._since = 0.0
-        self._cut_by = self._traffic.latest
-        self._level = 0.0
-        self._burst = max(1.0, self.rate * tuning.burst_time)
-
-    def _refused_by_one(self, sequence: int, now: float) -> None:
-        """One of several buckets refused; what it told binds that call."""
-        tuning = self._tuning
-        self._share += (1.0 - self._share) / tuning.tolerant_memory
-        self._refused_at = now
-        if self._share > self._tolerated and sequence > self._cut_by:
-            self.rate = max(tuning.tolerant_cut * self.rate, LEAST_RATE)
-            self._cut_by = self._traffic.latest
-            self._since = 0.0
 
     def cancel(self, reservation: Reservation) -> None:
         pass  # the little that it took is refilled before anybody could measure it
@@ -220,14 +172,9 @@ class Rate:
         """A request was served."""
         if now - self._refused_at > MEMORY:
             self.on = False
-            self._tolerated = 0.0
             return
-        if self._tolerated:
-            self._share -= self._share / self._tuning.tolerant_memory
         if sequence <= self._cut_by or not waiting:
             return  # sent under an older rate, or the rate was not used up: teaches nothing about the present one
         self._since += 1.0
-        if self._tolerated and self._share > self._tolerated:
-            return
         growth = self._growth if self.rate < self._refused_rate else self._tuning.probe_growth
         self.rate = min(self.rate * (1.0 + growth * (1.0 + self._since / 100.0)), MOST_RATE)

@@ -16,7 +16,7 @@ from otel_ratelimit._core.buckets.charge import ChargeModel
 from otel_ratelimit._core.buckets.estimate import BucketTuning
 from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation, Several
+from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
 from otel_ratelimit._core.throttle import Throttle
 
@@ -34,14 +34,16 @@ vary by some 15 % from call to call."""
 LARGEST_FADES: Final = 0.99
 """Share of the largest served call's size that is kept with each call that is served: what was served long ago is no measure."""
 
-SURE: Final = 0.5
-IMPOSSIBLE: Final = 0.005
-"""Shares of a call and of the limit that a bucket must lack, beside its margin, for a call surely not to fit."""
+SHORT: Final = 0.5
+"""Share of a call that is missing at least, for it to be worth asking."""
 
-DOUBTS: Final = 3.0
-REFUTED: Final = 0.5
-"""Probes served although a bucket surely had no room for them, after which it is not the only one, and what each that was refused
-takes off their number. A single bucket refuses nearly all of them, one of three hardly half."""
+DOUBT_CALLS: Final = 3.0
+DOUBT_SHARE: Final = 0.02
+"""Calls, and share of the limit, by which an estimate may be wrong beside its margin. What probes took that were served in a row
+beyond that, no single bucket can have held."""
+
+AT_LEAST: Final = 2.0
+"""Times one of several buckets that all of them are at least."""
 
 Observer = Callable[[Reservation, Tracked, float, float, float], object]
 """Called with each word of the server about a bucket: the reservation, the bucket, what was left, what would have been left had
@@ -110,17 +112,17 @@ class TrackedBuckets:
             if amounts[tracked.index] > bucket.limit:
                 self._oversized_at = now
 
-    def lacks(self, now: float, amounts: Amounts) -> bool:
-        """Whether a bucket surely has no room for a call that takes ``amounts``."""
+    def short(self, now: float, amounts: Amounts) -> Tracked | None:
+        """A bucket that lacks more than half of a call that takes ``amounts``, so that whoever goes then learns something; None if
+        there is none."""
         taken, latest = self._traffic.taken, self._traffic.latest
-        return any(
-            self._lacks(one, amounts, one.bucket.level(now, taken[one.index], latest)) for one in self.buckets.holding
-        )
-
-    def _lacks(self, tracked: Tracked, amounts: Amounts, level: float) -> bool:
-        bucket, need = tracked.bucket, amounts[tracked.index]
-        slack = IMPOSSIBLE * bucket.limit + bucket.margin
-        return need <= bucket.limit and level + slack < (1.0 - SURE) * need
+        for tracked in self.buckets.holding:
+            index, bucket = tracked.index, tracked.bucket
+            need = amounts[index]
+            missing = need + bucket.reserve(need) - bucket.level(now, taken[index], latest)
+            if need <= bucket.limit and missing > SHORT * need:
+                return tracked
+        return None
 
     def room(self, now: float, share: float, error: float) -> tuple[Amounts, float]:
         """Totals up to which every bucket holds more than ``share`` of its capacity for sure, and the time up to which that is
@@ -281,36 +283,32 @@ class TrackedBuckets:
         elif attempt.throttle is not None:
             if reservation.probe:
                 for tracked in reported:
-                    tracked.doubt = max(tracked.doubt - REFUTED, 0.0)
+                    tracked.doubt = 0.0
             self._give_back(reservation, 1, reported)  # refused work is not charged
 
     def _doubt(self, reservation: Reservation) -> None:
-        """A probe was served: the buckets that surely had no room for it."""
-        for tracked in self.buckets.holding:
-            index = tracked.index
-            for bucket, after in reservation.predictions or ():
-                if bucket is tracked.bucket and self._lacks(
-                    tracked, reservation.amounts, after + reservation.amounts[index]
-                ):
-                    tracked.doubt += 1.0
-            if tracked.doubt >= DOUBTS:
-                self.buckets.doubt(tracked)
+        """A probe was served: what the buckets lacked for it, they had."""
+        for bucket, after in reservation.predictions or ():
+            for tracked in self.buckets.holding:
+                if tracked.bucket is not bucket:
+                    continue
+                need = reservation.amounts[tracked.index]
+                tracked.doubt += min(max(-after, 0.0), need)
+                if tracked.doubt > bucket.margin + DOUBT_SHARE * bucket.limit + DOUBT_CALLS * need:
+                    self.buckets.doubt(tracked)
 
-    def several(self) -> Several | None:
-        """What those refill that are some of several behind one address; None where there are none."""
-        found: Several | None = None
+    def several(self) -> float | None:
+        """Usual calls a second that several buckets behind one address refill together at least; None where there are none."""
         if len(self.buckets.holding) == len(self.buckets.tracked):
-            return found
+            return None
+        rates = []
         for tracked in self.buckets.tracked:
             typical = self._traffic.typical(tracked.index)
             if tracked.several and typical > 0:
-                sizes = self.buckets.sizes_of_all(tracked)
-                bucket = tracked.bucket
-                rate = sum(sizes) / bucket.limit * bucket.rate if sizes else 2.0 * bucket.rate
-                calls = rate / typical
-                if found is None or calls < found.rate:
-                    found = Several(calls, bool(sizes))
-        return found
+                bucket, sizes = tracked.bucket, self.buckets.sizes_of_all(tracked)
+                times = sum(sizes) / bucket.limit if sizes else AT_LEAST
+                rates.append(times * bucket.rate / typical)
+        return min(rates, default=None)
 
     def cancel(self, reservation: Reservation) -> None:
         self._give_back(reservation, 0, {})
