@@ -4,7 +4,7 @@ Owns level, refill rate, capacity and window of one limit, and how the server's 
 queue; time is an argument everywhere.
 
 The model fits OpenAI's own numbers to the millisecond (23 of 23 messages seen): a bucket holds ``limit`` and is refilled at
-``limit / window``, continuously. Five rules carry the rest.
+``limit / window``, continuously. Some rules carry the rest.
 
 *Anchor.* The server's words are about the moment at which that request arrived; its answer brings them seconds later, out of
 order. The estimate counts from the latest-sent request whose answer has come: plus the refill since then, minus what was taken
@@ -17,6 +17,8 @@ subtracted from the refill rate, so the estimate stays right between answers as 
 
 *Full again.* A header that names a reset time says when the limit is full again. It is full by then whatever it is, a refilled
 bucket or a new fixed window, so a wrong guess about the window costs no more than that time.
+
+*Fixed.* A window that starts anew at its end is refilled all at once, then, and not before (``tracked`` tells it from a bucket).
 
 *Margin.* A call goes while the bucket is expected to hold at least ``margin`` after it. The margin is the worst recent error of
 such a prediction; it fades. It delays a whole run once, by margin / rate; each refusal that it avoids would cost a round trip and
@@ -97,6 +99,7 @@ class Bucket:
         burst: units that it holds at least, however short ``depth`` is.
         window: seconds in which an empty one is full again; None while that is not known.
         rate: units a second that it is refilled by.
+        fixed: it is a window that starts anew at its end: nothing is refilled before.
         drain: units a second that other clients take of it, as measured.
         margin: units that are expected to be left over before a call goes.
         silent: answers without a word about this limit since the anchor.
@@ -106,7 +109,7 @@ class Bucket:
 
     __slots__ = (
         "_anchored_at", "_bias", "_exact", "_full_at", "_full_since", "_level", "_taken", "_typical", "burst", "capacity",
-        "depth", "drain", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning", "window",
+        "depth", "drain", "fixed", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning", "window",
     )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None, tuning: BucketTuning = TUNED) -> None:
@@ -120,6 +123,7 @@ class Bucket:
         self.window: float | None = None
         self.rate = 0.0
         self.drain = 0.0
+        self.fixed = False
         self.margin = 0.0
         self.silent = 0
         self.sequence = -1
@@ -165,6 +169,11 @@ class Bucket:
         self.resize(self.limit, window)
         self.hold(None if depth >= window else depth)
 
+    def fix(self, window: float) -> None:
+        """It is a window of that many seconds that starts anew at its end."""
+        self.reshape(window, window)
+        self.fixed = True
+
     def explains(self, remaining: float, reset: float, grain: float) -> bool:
         """Whether a bucket of this size and rate shows ``remaining`` units and ``reset`` seconds (to ``grain``) until full."""
         if self.rate <= 0:
@@ -179,7 +188,8 @@ class Bucket:
         elapsed = now - self._anchored_at
         level = self._level - (taken - self._taken)
         if elapsed > 0:
-            level += elapsed * self.rate - min(elapsed, self.tuning.drain_hold) * self.drain
+            if not self.fixed:
+                level += elapsed * self.rate - min(elapsed, self.tuning.drain_hold) * self.drain
             if now >= self._full_at:
                 level = max(level, self.capacity - (taken - self._taken))
         if level >= self.capacity:
@@ -214,7 +224,11 @@ class Bucket:
         if missing <= 0:
             return now
         at = now + self.refill_time(missing, now)
-        if now < self._full_at < at and self.capacity - (taken - self._taken) >= need:
+        if (
+            (self.fixed or self._full_at < at)
+            and now < self._full_at < math.inf
+            and self.capacity - (taken - self._taken) >= need
+        ):
             return self._full_at + self.tuning.boundary
         return at
 
@@ -258,7 +272,13 @@ class Bucket:
         if remaining > self.tuning.overfull * self.capacity:
             self.hold(None)
         elapsed = sent_at - self._anchored_at
-        if self.sequence >= 0 and elapsed > 0 and self._full_since < self.sequence and remaining < self.limit:
+        if (
+            not self.fixed
+            and self.sequence >= 0
+            and elapsed > 0
+            and self._full_since < self.sequence
+            and remaining < self.limit
+        ):
             lost = self._level + elapsed * self.rate - remaining
             ours = taken - self._taken - uncharged
             if silent and charge is not None:

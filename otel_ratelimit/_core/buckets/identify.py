@@ -12,182 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
-from otel_ratelimit._core.amounts import INDEX, Amounts
+from otel_ratelimit._core.amounts import INDEX
 from otel_ratelimit._core.attempt import Reading
 from otel_ratelimit._core.buckets.estimate import MAX_LIMIT, MIN_LIMIT, TUNED, Bucket, BucketTuning
 from otel_ratelimit._core.buckets.infer import (
     CANONICAL_WINDOWS,
-    DEFAULT_WINDOW,
-    FINE_GRAIN,
-    SAME_WINDOW,
     WINDOW_SECONDS,
-    both_whole,
     differ,
-    shallow_of,
-    slope_of,
     window_of,
 )
 from otel_ratelimit._core.buckets.several import MESSAGE, Slot, Words
-
-APART: Final = 0.1
-"""Share of the limit by which what is left must differ between two readings that contradict a window which was measured before.
-Readings of about the same level can agree by chance."""
+from otel_ratelimit._core.buckets.tracked import SPLIT, Call, Refusal, Tracked
 
 MOST_BUCKETS: Final = 8
 """More than any server names at once; beyond it the one not spoken of for longest goes."""
-
-SAME: Final = 0.001
-"""Share by which two sizes of one limit may differ in print ("1.5M")."""
-
-SPLIT: Final = 0.1
-"""Share of a limit by which a header must exceed what refill can have brought, to be about another bucket."""
-
-ROUNDED: Final = 0.1
-"""Share of a reset time that its rounding may have cut off at most; so that a time of one second is not taken for two."""
-
-
-class Call(NamedTuple):
-    """The request that a response answers, as its server's words are dated by it.
-
-    Attributes:
-        amounts: what it takes.
-        sent_at: when it left.
-        sequence: its sequence number.
-        taken: running totals of all permits up to it.
-        latest: sequence number of the latest request that had left when the answer came.
-        taken_now: running totals then.
-    """
-
-    amounts: Amounts
-    sent_at: float
-    sequence: int
-    taken: Amounts
-    latest: int
-    taken_now: Amounts
-
-
-class _Refusal(NamedTuple):
-    """What a refusal's message said: units that were left, when the request was sent, the latest request that had left when the
-    refusal came, and all that had been taken of the unit by then."""
-
-    level: float
-    sent_at: float
-    latest: int
-    taken: float
-
-
-class Tracked:
-    """One bucket and how the server speaks of it.
-
-    Attributes:
-        bucket: the estimate.
-        index: which of a call's amounts it counts.
-        by_header: whether a header speaks of it.
-        named: whether the server has named the window. One that was only measured may turn out to be another.
-        ambiguous: whether the window may well be another one, by what was read so far.
-        exhausted: whether the last reading, on a refusal, showed too little left for the call.
-        grain: seconds to which this header's times are printed.
-        several: whether it is one of several behind one address, of which a call meets any: it holds no call back.
-        doubt: units that it lacked, as was thought, for probes that were served in a row.
-    """
-
-    __slots__ = (
-        "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "doubt", "exhausted", "grain",
-        "index", "named", "several",
-    )  # fmt: skip
-
-    def __init__(self, bucket: Bucket, index: int, *, by_header: bool, named: bool) -> None:
-        self.bucket = bucket
-        self.index = index
-        self.by_header = by_header
-        self.named = named
-        self.ambiguous = False
-        self.exhausted = False
-        self.grain = 1.0
-        self.several = False
-        self.doubt = 0.0
-        self._spoken_of = 0
-        self._refusal: _Refusal | None = None
-        """The last refusal whose message spoke of it, while the headers of later answers are still compared to it."""
-        self._last: tuple[float, float] | None = None
-        """What the last header that the bucket did not explain said: units left, seconds until full."""
-        self._measured = (0.0, 0.0)
-        """A window that is no usual one, as one reading had it, and what was left then: believed once a second one agrees."""
-
-    def full_at(self, reset: float | None, sent_at: float) -> float:
-        """When the limit is full again, by the reset time that came with a request sent at ``sent_at``; inf where none did."""
-        if reset is None or reset <= 0.0:
-            return math.inf
-        return sent_at + reset + min(self.grain, ROUNDED * reset)
-
-    def is_size_of(self, limit: float) -> bool:
-        """Whether ``limit`` is its size, as sizes are printed."""
-        return abs(self.bucket.limit - limit) <= SAME * limit
-
-    def limits_the_same_as(self, other: Tracked) -> bool:
-        """Whether both limit the same unit of the same owner."""
-        return (self.bucket.kind, self.bucket.scope) == (other.bucket.kind, other.bucket.scope)
-
-    def contradicted_by(self, remaining: float, call: Call) -> bool:
-        """Whether a header that shows ``remaining`` cannot be about the bucket that refused: more is left than its refill since
-        then can have brought. Only a request that left after that refusal tells: an earlier one may have been served before
-        it."""
-        refusal = self._refusal
-        if refusal is None or call.sequence <= refusal.latest:
-            return False
-        bucket = self.bucket
-        since = 0.5 * (call.taken[self.index] - refusal.taken)  # half: these are estimates, and may be too high
-        if since > 2.0 * SPLIT * bucket.limit:
-            self._refusal = None
-        most = refusal.level + max(call.sent_at - refusal.sent_at, 0.0) * bucket.rate - since
-        return remaining > most + SPLIT * bucket.limit
-
-    def measure(self, limit: float, remaining: float, reset: float) -> None:
-        """A header that shows ``reset`` seconds until full: its window, and how much of it can be saved up, where it does not fit
-        what is believed of the bucket."""
-        if reset % 1.0:
-            self.grain = FINE_GRAIN
-        if self.bucket.explains(remaining, reset, self.grain):
-            if self.ambiguous and self._last is not None:
-                self.ambiguous = both_whole(self._last, (remaining, reset), limit, self.grain)
-            return
-        last, self._last = self._last, (remaining, reset)
-        self.ambiguous = False
-        if last is not None and self._reshaped(last, self._last, limit):
-            return
-        window = window_of(limit, remaining, reset)
-        if window is not None:
-            self._settle_window(window, limit, remaining)
-
-    def _reshaped(self, last: tuple[float, float], reading: tuple[float, float], limit: float) -> bool:
-        """Whether two readings tell window and depth beyond doubt."""
-        shape = slope_of(last, reading, limit, self.grain)
-        if shape is None and not (self.named and differ(self.bucket.window, DEFAULT_WINDOW)):
-            shape = shallow_of(last, reading, limit, self.grain)
-            # Two readings that are close to each other often fit a whole bucket of a short window as well. The slower one is
-            # believed until readings that are further apart tell.
-            self.ambiguous = shape is not None and both_whole(last, reading, limit, self.grain)
-        if shape is None:
-            return False
-        self.bucket.reshape(*shape)
-        return not self.ambiguous
-
-    def _settle_window(self, window: float, limit: float, remaining: float) -> None:
-        """One reading implies ``window``; a usual one is believed at once, another one once two readings agree."""
-        before, left = self._measured
-        agrees = abs(window - before) <= SAME_WINDOW * window
-        if not agrees:
-            self._measured = (window, remaining)
-        if self.named:
-            return
-        if self.bucket.window not in CANONICAL_WINDOWS:
-            if agrees or window in CANONICAL_WINDOWS:
-                self.bucket.resize(limit, window)
-        elif agrees and abs(remaining - left) > APART * limit:
-            self.ambiguous = False
-            self.bucket.reshape(window, window)
 
 
 class Buckets:
@@ -244,7 +84,7 @@ class Buckets:
         said.see_size(bucket.limit, call.sequence)
         if bucket.window is not None and not found.ambiguous:
             said.see_level(
-                remaining, limit=bucket.limit, rate=bucket.rate, sent_at=call.sent_at, sequence=call.sequence,
+                remaining, bucket=bucket, sent_at=call.sent_at, sequence=call.sequence, taken=call.taken[found.index] - call.refused[found.index],
                 latest=call.latest, full_at=found.full_at(reset, call.sent_at),
             )  # fmt: skip
         if said.several and not found.several:
@@ -265,7 +105,7 @@ class Buckets:
         if found is None or found.bucket.limit != limit:
             found = self._of_slot(slot, index, limit, remaining, reading.reset)
         if reading.reset is not None:
-            found.measure(limit, remaining, reading.reset)
+            found.measure(limit, remaining, reading.reset, call.sent_at)
         self._compare(found, slot, remaining, reading.reset, call)
         if not found.several and found.contradicted_by(remaining, call):
             found = self._split(found, slot, call)
@@ -357,7 +197,7 @@ class Buckets:
         said.see_size(limit, call.sequence)
         if said.several and not found.several:
             self.doubt(found)
-        found._refusal = _Refusal(level, call.sent_at, call.latest, call.taken_now[index])
+        found._refusal = Refusal(level, call.sent_at, call.latest, call.taken_now[index])
         return found
 
     def _spoken_of(

@@ -6,19 +6,19 @@ limiter and no queue.
 
 *Sizes.* The size of the limit returns to one that it had before: a limit that is changed has no reason to.
 
-*Levels.* A request that left after an answer came shows more than the refill since then can have brought, and the limit did
-not start anew in between.
+*Levels.* What is left of a single bucket is what was left before, plus the refill, minus what our calls took (others' use, and what
+ran over while it was full, make it less). A request that left after an answer came, and shows more than that, met another one;
+unless the limit started anew in between.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from otel_ratelimit._core.buckets.infer import WINDOW_TOLERANCE
+from otel_ratelimit._core.buckets.estimate import Bucket
 
 JUMP: Final = 0.05
-"""Share of the limit by which what is left must exceed what refill can have brought. Charges are estimates, and the smallest
-deployment of a gateway holds tens of calls."""
+"""Share of the limit by which what is left must exceed what it can be."""
 
 FULL: Final = 0.9
 """Share of the limit from which on a rise may be a window that started anew."""
@@ -41,12 +41,10 @@ MESSAGE: Final = "message"
 
 
 class _Word(NamedTuple):
-    """What an answer said: units left, when its request left, the latest request that had left when it came, when the limit is
-    full again."""
+    """The least that an answer said of late: units left, less the refill up to then, plus half of what our calls took up to then (half:
+    charges are estimates); the latest request that had left when it came; when the limit is full again."""
 
-    remaining: float
-    sent_at: float
-    sequence: int
+    least: float
     latest: int
     full_at: float
 
@@ -84,30 +82,38 @@ class Contradictions:
         self._last = None
 
     def see_level(
-        self, remaining: float, *, limit: float, rate: float, sent_at: float, sequence: int, latest: int, full_at: float
+        self,
+        remaining: float,
+        *,
+        bucket: Bucket,
+        sent_at: float,
+        sequence: int,
+        taken: float,
+        latest: int,
+        full_at: float,
     ) -> None:
         """``remaining`` units were left when request ``sequence`` had been dealt with, which left at ``sent_at``.
 
         Args:
             remaining, sent_at, sequence: see above.
-            limit, rate: of the bucket; its window must be known.
+            bucket: it; its window must be known.
+            taken: the running total with that request's permit.
             latest: the latest request that had left when the answer came.
             full_at: when the limit is full again, by the server's word; inf where it gave none.
         """
-        word = _Word(remaining, sent_at, sequence, latest, full_at)
         last = self._last
-        if last is None:
+        if last is not None and sequence <= last.latest:
+            return
+        word = _Word(remaining - bucket.rate * sent_at + 0.5 * taken, latest, full_at)
+        if last is None or sent_at >= last.full_at or remaining > FULL * bucket.limit:
             self._last = word
-        elif sequence > last.latest:
+        elif word.least > last.least + JUMP * bucket.limit:
             self._last = word
-            if sent_at >= last.full_at or remaining > FULL * limit:
-                return
-            refilled = max(sent_at - last.sent_at, 0.0) * rate * (1.0 + WINDOW_TOLERANCE)
-            if remaining > last.remaining + refilled + JUMP * limit:
-                self._jumps += 1.0
-                self.several = self.several or self._jumps >= ENOUGH
-            else:
-                self._jumps = max(self._jumps - 1.0 / CONSISTENT, 0.0)
+            self._jumps += 1.0
+            self.several = self.several or self._jumps >= ENOUGH
+        else:
+            self._last = word if word.least < last.least else last._replace(latest=latest, full_at=full_at)
+            self._jumps = max(self._jumps - 1.0 / CONSISTENT, 0.0)
 
 
 class Words:

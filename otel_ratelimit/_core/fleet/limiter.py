@@ -24,8 +24,8 @@ from typing import Final
 from otel_ratelimit._core.amounts import NEVER, Amounts
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.estimate import TUNED as BUCKETS_TUNED
-from otel_ratelimit._core.buckets.identify import Tracked
 from otel_ratelimit._core.buckets.infer import DEFAULT_WINDOW
+from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.fleet.lease import Lease, Portion
 from otel_ratelimit._core.fleet.messages import MOST_BUCKETS, Word

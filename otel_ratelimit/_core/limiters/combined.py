@@ -16,7 +16,7 @@ from typing import Final
 from otel_ratelimit._core.amounts import NEVER, Amounts, amounts_of
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.estimate import BucketTuning
-from otel_ratelimit._core.buckets.identify import Tracked
+from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.limiters.cold_start import ColdStart, ColdStartTuning
 from otel_ratelimit._core.limiters.concurrency import Concurrency, ConcurrencyTuning

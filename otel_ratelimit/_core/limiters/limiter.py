@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from otel_ratelimit._core.amounts import NOTHING, Amounts
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.estimate import Bucket
-from otel_ratelimit._core.buckets.identify import Tracked
+from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
 
 

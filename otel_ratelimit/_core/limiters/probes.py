@@ -20,7 +20,6 @@ from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
 
-
 CHARGED: Final = 4.0
 """Times as seldom as others go early probes of a limit that takes from what is left also where it refuses (requests do, says
 OpenAI's documentation)."""

@@ -33,7 +33,8 @@ class SeveralTuning:
         tolerated: share of calls that may be refused.
         unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that share.
         window: calls over which the share is taken.
-        in_vain: windows in a row with too many refusals, each at a lower rate, that show different sizes.
+        in_vain: windows in a row with too many refusals, each after a cut and none with more than before, that show different sizes.
+        none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
         start: growth per call before any is refused.
         growth: growth per call afterwards, while fewer are refused than may be.
         burst_time: seconds of rate that may be saved up while no call waits.
@@ -43,7 +44,8 @@ class SeveralTuning:
     unequal: float = 0.33
     window: int = 20
     in_vain: int = 3
-    start: float = 0.015
+    none: float = 0.9
+    start: float = 0.06
     growth: float = 0.005
     burst_time: float = 1.0
 
@@ -59,8 +61,8 @@ class SeveralRate:
     """
 
     __slots__ = (
-        "_at", "_cuts", "_growth", "_highest", "_known", "_level", "_refusals", "_refused_at", "_tolerated", "_traffic",
-        "_tuning", "_window_from", "on", "rate",
+        "_at", "_cuts", "_growth", "_highest", "_known", "_level", "_refusals", "_refused_at", "_share", "_tolerated", "_traffic",
+        "_tuning", "_vain", "_window_from", "on", "rate",
     )  # fmt: skip
 
     def __init__(self, traffic: Traffic, tuning: SeveralTuning = TUNED) -> None:
@@ -81,6 +83,10 @@ class SeveralRate:
         """In this window."""
         self._cuts = 0
         """Windows in a row that ended with a cut."""
+        self._vain = 0
+        """Those among them that did not follow a better one, see ``SeveralTuning.in_vain``."""
+        self._share = 0.0
+        """Refused in the last of them."""
         self._highest = 0.0
         """The rate before those."""
 
@@ -111,16 +117,14 @@ class SeveralRate:
             self._refusals += 1
             self._growth = self._tuning.growth
         elif now - self._refused_at > MEMORY:
-            self.on = False
-            self._known = 0.0
-            self._tolerated = self._tuning.tolerated
+            self._end()
             return
         elif diagnosis.cause is Cause.SERVED and diagnosis.waiting and not self._cuts:
             self.rate = min(self.rate * (1.0 + self._growth), MOST_RATE)
         self._look(self._traffic.latest - self._window_from)
 
     def _start(self, now: float, known: float) -> None:
-        self.rate = min(max(known, self.rate if self.on else LEAST_RATE), MOST_RATE)
+        self.rate = min(max(known, self.rate if self.on else self._traffic.rate(now)), MOST_RATE)
         self.on = True
         self._known = known
         self._level = 0.0
@@ -128,6 +132,11 @@ class SeveralRate:
         self._growth = self._tuning.start
         self._cuts = 0
         self._begin_window()
+
+    def _end(self) -> None:
+        self.on = False
+        self._known = 0.0
+        self._tolerated = self._tuning.tolerated
 
     def _begin_window(self) -> None:
         self._window_from, self._refusals = self._traffic.latest, 0
@@ -139,13 +148,19 @@ class SeveralRate:
             return
         share = min(self._refusals / calls, 1.0)
         self._begin_window()
+        if share >= tuning.none:
+            self._end()
+            return
         if share <= self._tolerated:
-            self._cuts = 0
+            self._cuts = self._vain = 0
             return
         if not self._cuts:
             self._highest = self.rate
+        # Less was sent than in the window before, and about as much of it was refused. (More: what was saved up is being used.)
+        self._vain = self._vain + 1 if self._cuts and share <= self._share else 0
         self._cuts += 1
-        if self._cuts >= tuning.in_vain and self._tolerated < tuning.unequal:
+        self._share = share
+        if self._vain >= tuning.in_vain and self._tolerated < tuning.unequal:
             self._tolerated = tuning.unequal
             self.rate = self._highest
         else:  # what was served is borne; half of the tolerated share is left to chance

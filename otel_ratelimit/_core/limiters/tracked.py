@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from otel_ratelimit._core.amounts import Amounts, amounts_of
+from otel_ratelimit._core.amounts import NOTHING, Amounts, amounts_of
 from otel_ratelimit._core.attempt import Attempt, Reading
 from otel_ratelimit._core.buckets.charge import ChargeModel
 from otel_ratelimit._core.buckets.estimate import BucketTuning
-from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
+from otel_ratelimit._core.buckets.identify import Buckets
+from otel_ratelimit._core.buckets.tracked import Call, Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
@@ -60,7 +61,7 @@ class TrackedBuckets:
         observer: see :data:`Observer`.
     """
 
-    __slots__ = ("_largest", "_oversized_at", "_traffic", "_tuning", "buckets", "charge", "observer", "on")
+    __slots__ = ("_largest", "_oversized_at", "_refused", "_traffic", "_tuning", "buckets", "charge", "observer", "on")
 
     def __init__(self, traffic: Traffic, tuning: BucketTuning) -> None:
         self.on = False
@@ -69,6 +70,8 @@ class TrackedBuckets:
         self.observer: Observer | None = None
         self._traffic = traffic
         self._tuning = tuning
+        self._refused = NOTHING
+        """Running totals of what refused calls had taken."""
         self._largest = 0.0
         self._oversized_at = -math.inf
 
@@ -172,7 +175,13 @@ class TrackedBuckets:
         sent_at = attempt.departed(reservation.taken_at)
         traffic = self._traffic
         call = Call(
-            reservation.amounts, sent_at, reservation.sequence, reservation.taken, traffic.latest, traffic.taken
+            reservation.amounts,
+            sent_at,
+            reservation.sequence,
+            reservation.taken,
+            traffic.latest,
+            traffic.taken,
+            self._refused,
         )
         if throttle is not None:
             requested = throttle.requested
@@ -269,7 +278,7 @@ class TrackedBuckets:
         if cause is Cause.SERVED:
             self._largest = max(LARGEST_FADES * self._largest, reservation.amounts.tokens)
             if reservation.probe:
-                self._doubt(reservation)
+                self._doubt(reservation, reported)
                 self._give_back(
                     reservation, 0, reported
                 )  # a bucket that had no room for it was not charged, or there was more
@@ -284,13 +293,14 @@ class TrackedBuckets:
             if reservation.probe:
                 for tracked in reported:
                     tracked.doubt = 0.0
+            self._refused = self._refused.plus(reservation.amounts)
             self._give_back(reservation, 1, reported)  # refused work is not charged
 
-    def _doubt(self, reservation: Reservation) -> None:
-        """A probe was served: what the buckets lacked for it, they had."""
+    def _doubt(self, reservation: Reservation, reported: Mapping[Tracked, float]) -> None:
+        """A probe was served: what the buckets lacked for it, they had. Those that headers speak of are judged by what they say."""
         for bucket, after in reservation.predictions or ():
             for tracked in self.buckets.holding:
-                if tracked.bucket is not bucket:
+                if tracked.bucket is not bucket or tracked in reported:
                     continue
                 need = reservation.amounts[tracked.index]
                 tracked.doubt += min(max(-after, 0.0), need)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.buckets.estimate import Bucket
-from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
+from otel_ratelimit._core.buckets.identify import Buckets
+from otel_ratelimit._core.buckets.tracked import Call, Tracked
 
 CALL = Amounts(1.0, 1_500.0)
 

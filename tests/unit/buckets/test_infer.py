@@ -7,8 +7,9 @@ import pytest
 from otel_ratelimit import parse_throttle
 from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.buckets.identify import Buckets, Call, Tracked
+from otel_ratelimit._core.buckets.identify import Buckets
 from otel_ratelimit._core.buckets.infer import shallow_of, slope_of, window_of
+from otel_ratelimit._core.buckets.tracked import Call, Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.queueing.admission import Admission
