@@ -100,6 +100,7 @@ class Bucket:
         window: seconds in which an empty one is full again; None while that is not known.
         rate: units a second that it is refilled by.
         fixed: it is a window that starts anew at its end: nothing is refilled before.
+        full_at: when it is full again, by the server's word; inf where it gave none.
         drain: units a second that other clients take of it, as measured.
         margin: units that are expected to be left over before a call goes.
         silent: answers without a word about this limit since the anchor.
@@ -108,8 +109,8 @@ class Bucket:
     """
 
     __slots__ = (
-        "_anchored_at", "_bias", "_exact", "_full_at", "_full_since", "_level", "_taken", "_typical", "burst", "capacity",
-        "depth", "drain", "fixed", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning", "window",
+        "_anchored_at", "_bias", "_exact", "_full_since", "_level", "_taken", "_typical", "burst", "capacity",
+        "depth", "drain", "fixed", "full_at", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning", "window",
     )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None, tuning: BucketTuning = TUNED) -> None:
@@ -132,7 +133,7 @@ class Bucket:
         self._bias = 0.0
         self._level = 0.0
         self._anchored_at = -math.inf
-        self._full_at = math.inf
+        self.full_at = math.inf
         self._taken = 0.0
         self._full_since = -1
         """The latest request that had left when the bucket was last believed full; -1: not since the anchor."""
@@ -190,7 +191,7 @@ class Bucket:
         if elapsed > 0:
             if not self.fixed:
                 level += elapsed * self.rate - min(elapsed, self.tuning.drain_hold) * self.drain
-            if now >= self._full_at:
+            if now >= self.full_at:
                 level = max(level, self.capacity - (taken - self._taken))
         if level >= self.capacity:
             # Full: further refill is lost, so counting starts anew here; and others cannot be taking much.
@@ -225,11 +226,11 @@ class Bucket:
             return now
         at = now + self.refill_time(missing, now)
         if (
-            (self.fixed or self._full_at < at)
-            and now < self._full_at < math.inf
+            (self.fixed or self.full_at < at)
+            and now < self.full_at < math.inf
             and self.capacity - (taken - self._taken) >= need
         ):
-            return self._full_at + self.tuning.boundary
+            return self.full_at + self.tuning.boundary
         return at
 
     def refill_time(self, missing: float, now: float) -> float:
@@ -293,7 +294,7 @@ class Bucket:
                 return
         self._level = remaining
         self._anchored_at = sent_at
-        self._full_at = full_at
+        self.full_at = full_at
         self._taken = taken
         self._full_since = -1
 
@@ -335,4 +336,4 @@ class Bucket:
     def rewind(self, now: float) -> None:
         """The clock was set back to ``now``: the anchor cannot lie in the future."""
         self._anchored_at = min(self._anchored_at, now)
-        self._full_at = math.inf
+        self.full_at = math.inf

@@ -197,7 +197,7 @@ class Buckets:
         said.see_size(limit, call.sequence)
         if said.several and not found.several:
             self.doubt(found)
-        found._refusal = Refusal(level, call.sent_at, call.latest, call.taken_now[index])
+        found._refusal = Refusal(level, call.sent_at, call.latest, call.taken_now[index], found.bucket.full_at)
         return found
 
     def _spoken_of(
@@ -210,8 +210,10 @@ class Buckets:
         found: Tracked | None = None
         apart = False
         for one in self.tracked:
-            if one.bucket.kind != kind or differ(one.bucket.window, window):
+            if one.bucket.kind != kind:
                 continue
+            if differ(one.bucket.window, window) and (one.named or not one.is_size_of(limit)):
+                continue  # a window that was only measured gives way to one that is named
             if not one.is_size_of(limit):
                 if one.by_header or window is None:
                     continue

@@ -82,12 +82,13 @@ class _End(NamedTuple):
 
 class Refusal(NamedTuple):
     """What a refusal's message said: units that were left, when the request was sent, the latest request that had left when the
-    refusal came, and all that had been taken of the unit by then."""
+    refusal came, all that had been taken of the unit by then, and when the limit is full again, by its headers."""
 
     level: float
     sent_at: float
     latest: int
     taken: float
+    full_at: float
 
 
 class Tracked:
@@ -180,6 +181,9 @@ class Tracked:
         it."""
         refusal = self._refusal
         if refusal is None or call.sequence <= refusal.latest:
+            return False
+        if call.sent_at >= refusal.full_at:
+            self._refusal = None
             return False
         bucket = self.bucket
         since = 0.5 * (call.taken[self.index] - refusal.taken)  # half: these are estimates, and may be too high
