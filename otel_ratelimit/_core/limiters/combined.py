@@ -116,6 +116,8 @@ class CombinedLimiter:
         at = max(counted, others)
         if at <= now:
             return Turn(now, False)
+        if not self._retry_after.may_be_probed(now):
+            return Turn(at, False)
         early = self.probes.ready(at, now, counted=others < at)
         return Turn(early, early < at)
 

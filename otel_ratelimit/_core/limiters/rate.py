@@ -45,6 +45,8 @@ class RateTuning:
             than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
         lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
             refused whatever its pace must not be held for longer and longer.
+        pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in which
+            what went before is refilled.
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 
@@ -52,10 +54,11 @@ class RateTuning:
     most_cut: float = 0.5
     deepest_cut: float = 0.5
     cut_calls: float = 10.0
-    recovery_calls: float = 60.0
-    probe_growth: float = 0.0004
+    recovery_calls: float = 30.0
+    probe_growth: float = 0.001
     modest_rate: float = 2.0
     lone_patience: float = 10.0
+    pause: float = 5.0
     burst_time: float = 1.0
 
 
@@ -136,7 +139,9 @@ class Rate:
             measured = traffic.rate(now)
             self._refused_rate = max(measured, tuning.modest_rate)
             modest = min(tuning.modest_rate, 1.0 / max(until - now, 1e-9))
-            self.rate = max(tuning.first_cut * measured, modest, LEAST_RATE)
+            # What went before a pause that the server asks for, over that time and the pause: no less than that is refilled.
+            refilled = traffic.rate(now, until - now) if until - now > tuning.pause else 0.0
+            self.rate = max(tuning.first_cut * measured, modest, refilled, LEAST_RATE)
         elif reservation.sequence > self._cut_by:
             self._cut(sent_at, work)
         else:

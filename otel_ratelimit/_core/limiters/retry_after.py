@@ -20,6 +20,14 @@ BUFFER: Final = 0.025
 milliseconds (OpenAI); the default of ``Policy.buffer``, which holds the refused call."""
 
 
+LONG: Final = 120.0
+"""Seconds. The longest delay that the SDK alone sits out: a longer one is asked about again and again."""
+
+PROBED: Final = 0.15
+"""Share of any other delay in which a probe may go. A probe that is refused waits for what it was told then: at the end of a minute, a
+minute more, which is later than without us."""
+
+
 class Evidence(NamedTuple):
     """What the server told the call that it refused last.
 
@@ -44,7 +52,7 @@ class RetryAfter:
         evidence: see :class:`Evidence`; None once a later request was served.
     """
 
-    __slots__ = ("_refused_by", "_traffic", "evidence", "on", "until")
+    __slots__ = ("_probes_until", "_refused_by", "_traffic", "evidence", "on", "until")
 
     def __init__(self, traffic: Traffic) -> None:
         self.on = False
@@ -52,6 +60,7 @@ class RetryAfter:
         self.evidence: Evidence | None = None
         self._traffic = traffic
         self._refused_by = -1
+        self._probes_until = -math.inf
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return self.until
@@ -66,15 +75,25 @@ class RetryAfter:
             self.evidence = Evidence(until, attempt.at, reservation.amounts.tokens, self._traffic.latest)
         if diagnosis.cause is Cause.UNEXPLAINED:
             self._refused_by = self._traffic.latest
-            if diagnosis.delay is not None and 0 <= diagnosis.delay < math.inf:
-                self.until = max(self.until, attempt.at + diagnosis.delay + BUFFER)
-                self.on = True
+            if diagnosis.delay is None or not 0 <= diagnosis.delay < math.inf:
+                return
+            if reservation.probe and self.on:
+                return  # it came before its time: a server that says the same to all tells nothing new
+            until = attempt.at + diagnosis.delay + BUFFER
+            if until > self.until:
+                self.until = until
+                self._probes_until = until if diagnosis.delay > LONG else attempt.at + PROBED * diagnosis.delay
+            self.on = True
         elif diagnosis.cause is Cause.SERVED:
             if self.evidence is not None and reservation.sequence > self.evidence.latest:
                 self.evidence = None
             if self.on and self.is_later(reservation):
                 self.on = False
                 self.until = -math.inf
+
+    def may_be_probed(self, now: float) -> bool:
+        """Whether a probe may go at ``now``."""
+        return not self.on or now <= self._probes_until
 
     def is_later(self, reservation: Reservation) -> bool:
         """Whether a request left after the last refusal that no bucket explains."""
@@ -88,5 +107,6 @@ class RetryAfter:
 
     def rewind(self, now: float, seconds: float) -> None:
         self.until -= seconds
+        self._probes_until -= seconds
         if self.evidence is not None:
             self.evidence = self.evidence._replace(until=self.evidence.until - seconds, at=min(self.evidence.at, now))

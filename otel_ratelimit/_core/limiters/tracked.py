@@ -32,6 +32,9 @@ LEAST_SHORTAGE: Final = 0.1
 """Share of a refused call's expected cost that was missing at least, where the numbers do not show that any was: costs
 vary by some 15 % from call to call."""
 
+MUCH_LARGER: Final = 1.5
+"""Times the largest call that was served from which on one refusal is enough: charges are estimates."""
+
 LARGEST_FADES: Final = 0.99
 """Share of the largest served call's size that is kept with each call that is served: what was served long ago is no measure."""
 
@@ -324,9 +327,10 @@ class TrackedBuckets:
         self._give_back(reservation, 0, {})
 
     def is_too_large(self, reservation: Reservation) -> bool:
-        """Whether a call that was refused more than once is larger than any that is served meanwhile: then it may well be
+        """Whether a call that was refused is larger than any that is served, by far or refused again and again: then it may well be
         larger than the limit, and its refusals say nothing of the pace at which the others may go."""
-        return reservation.refusals > 1 and reservation.amounts.tokens > self._largest > 0.0
+        times = 1.0 if reservation.refusals > 1 else MUCH_LARGER
+        return reservation.amounts.tokens > times * self._largest > 0.0
 
     def _give_back(self, reservation: Reservation, first: int, reported: Mapping[Tracked, float]) -> None:
         """What the call had taken was not charged, from unit ``first`` on. ``reported``: buckets that know it already."""

@@ -85,8 +85,10 @@ class Traffic:
         self._since_sequence = before
         self.measure_at = now + RATE_TIME
 
-    def rate(self, now: float) -> float:
-        """Calls a second of late."""
+    def rate(self, now: float, pause: float = 0.0) -> float:
+        """Calls a second of late; ``pause``: seconds that are added to the time that these took."""
+        if pause > 0.0:
+            return (self.latest - self._since_sequence) / (max(now - self._since, 0.0) + pause)
         elapsed = max(now - self._since, 0.0)
         recent = (self.latest - self._since_sequence) / max(elapsed, LEAST_RATE_TIME)
         return max(recent, self._rate if elapsed < 0.5 * RATE_TIME else 0.0, 1.0 / RATE_TIME)
