@@ -23,6 +23,11 @@ milliseconds (OpenAI); the default of ``Policy.buffer``, which holds the refused
 LONG: Final = 120.0
 """Seconds. The longest delay that the SDK alone sits out: a longer one is asked about again and again."""
 
+CONTRADICTED: Final = 2
+MOST_CONTRADICTED: Final = 4
+"""Calls that were served within a time that another one had been told, less those that were refused, from which on a delay binds the
+refused call alone; and as many as are counted."""
+
 PROBED: Final = 0.15
 """Share of any other delay in which a probe may go. A probe that is refused waits for what it was told then: at the end of a minute, a
 minute more, which is later than without us."""
@@ -52,7 +57,17 @@ class RetryAfter:
         evidence: see :class:`Evidence`; None once a later request was served.
     """
 
-    __slots__ = ("_probes_until", "_refused_by", "_traffic", "evidence", "on", "until")
+    __slots__ = (
+        "_contradicted",
+        "_probes_until",
+        "_refused_by",
+        "_told_by",
+        "_told_until",
+        "_traffic",
+        "evidence",
+        "on",
+        "until",
+    )
 
     def __init__(self, traffic: Traffic) -> None:
         self.on = False
@@ -61,6 +76,10 @@ class RetryAfter:
         self._traffic = traffic
         self._refused_by = -1
         self._probes_until = -math.inf
+        self._told_until = -math.inf
+        self._told_by = -1
+        """The latest request that had left when a call was told to stay away until then."""
+        self._contradicted = 0
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return self.until
@@ -73,23 +92,38 @@ class RetryAfter:
         if throttle is not None and throttle.retryable:
             until = attempt.at if throttle.delay is None else attempt.at + throttle.delay
             self.evidence = Evidence(until, attempt.at, reservation.amounts.tokens, self._traffic.latest)
+        self._weigh(reservation, attempt, diagnosis)
         if diagnosis.cause is Cause.UNEXPLAINED:
             self._refused_by = self._traffic.latest
-            if diagnosis.delay is None or not 0 <= diagnosis.delay < math.inf:
-                return
-            if reservation.probe and self.on:
-                return  # it came before its time: a server that says the same to all tells nothing new
-            until = attempt.at + diagnosis.delay + BUFFER
-            if until > self.until:
-                self.until = until
-                self._probes_until = until if diagnosis.delay > LONG else attempt.at + PROBED * diagnosis.delay
-            self.on = True
+            if diagnosis.delay is not None and 0 <= diagnosis.delay < math.inf and not (reservation.probe and self.on):
+                # (A probe came before its time: a server that says the same to all tells nothing new.)
+                self._close(attempt.at, diagnosis.delay)
         elif diagnosis.cause is Cause.SERVED:
             if self.evidence is not None and reservation.sequence > self.evidence.latest:
                 self.evidence = None
             if self.on and self.is_later(reservation):
                 self.on = False
                 self.until = -math.inf
+
+    def _close(self, now: float, delay: float) -> None:
+        until = now + delay + BUFFER
+        if until > self._told_until:
+            self._told_until, self._told_by = until, self._traffic.latest
+        if self._contradicted >= CONTRADICTED:
+            return
+        if until > self.until:
+            self.until = until
+            self._probes_until = until if delay > LONG else now + PROBED * delay
+        self.on = True
+
+    def _weigh(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
+        """What became of a request that left after another one had been told to stay away, and before that time was over."""
+        if reservation.sequence <= self._told_by or attempt.departed(reservation.taken_at) >= self._told_until:
+            return
+        if diagnosis.cause is Cause.SERVED:
+            self._contradicted = min(self._contradicted + 1, MOST_CONTRADICTED)
+        elif diagnosis.cause is Cause.UNEXPLAINED:
+            self._contradicted = max(self._contradicted - 1, 0)
 
     def may_be_probed(self, now: float) -> bool:
         """Whether a probe may go at ``now``."""
@@ -108,5 +142,6 @@ class RetryAfter:
     def rewind(self, now: float, seconds: float) -> None:
         self.until -= seconds
         self._probes_until -= seconds
+        self._told_until -= seconds
         if self.evidence is not None:
             self.evidence = self.evidence._replace(until=self.evidence.until - seconds, at=min(self.evidence.at, now))
