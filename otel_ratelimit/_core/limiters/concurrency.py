@@ -24,11 +24,14 @@ class ConcurrencyTuning:
     """
     Attributes:
         growth_calls, most_growth_calls: answers at the full level after which one call more is tried, at first and at most.
+        most_cut: share of the requests in flight that a generation of refusals leaves at least, where the server speaks of overload
+            only: it may mind something else.
         over: times the number that failed, beyond which the limit is dropped: whatever it was is over.
     """
 
     growth_calls: float = 5.0
     most_growth_calls: float = 640.0
+    most_cut: float = 0.5
     over: float = 4.0
 
 
@@ -66,11 +69,13 @@ class Concurrency:
 
     def settle(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
         if diagnosis.cause is Cause.TOO_MANY_AT_ONCE:
-            self._refused(reservation.sequence, float(len(self._traffic.in_flight)))
+            said = attempt.throttle is not None and attempt.throttle.kind == "concurrency"
+            self._refused(reservation.sequence, float(len(self._traffic.in_flight)), said=said)
         elif diagnosis.cause is Cause.SERVED and self.on and reservation.sequence > self._generation:
             self._served(float(len(self._traffic.in_flight) + 1))  # itself included
 
-    def _refused(self, sequence: int, borne: float) -> None:
+    def _refused(self, sequence: int, borne: float, *, said: bool) -> None:
+        """``borne``: requests that are in flight now; ``said``: the server says that it is about them."""
         tuning = self._tuning
         if sequence > self._generation:
             if self._tried:
@@ -78,7 +83,8 @@ class Concurrency:
             self._generation = self._traffic.latest
             self._peak = min(self.most, borne + 1.0)
             self.on = True
-        self.most = max(1.0, min(borne, self.most))
+        least = 1.0 if said else max(1.0, math.floor(tuning.most_cut * self._peak))
+        self.most = max(least, min(borne, self.most))
         self._tried = False
         self._full = 0.0
 

@@ -62,6 +62,7 @@ class RetryAfter:
         "_probes_until",
         "_refused_by",
         "_told_by",
+        "_told_tokens",
         "_told_until",
         "_traffic",
         "evidence",
@@ -77,6 +78,7 @@ class RetryAfter:
         self._refused_by = -1
         self._probes_until = -math.inf
         self._told_until = -math.inf
+        self._told_tokens = 0.0
         self._told_by = -1
         """The latest request that had left when a call was told to stay away until then."""
         self._contradicted = 0
@@ -97,7 +99,7 @@ class RetryAfter:
             self._refused_by = self._traffic.latest
             if diagnosis.delay is not None and 0 <= diagnosis.delay < math.inf and not (reservation.probe and self.on):
                 # (A probe came before its time: a server that says the same to all tells nothing new.)
-                self._close(attempt.at, diagnosis.delay)
+                self._close(attempt.at, diagnosis.delay, reservation.amounts.tokens)
         elif diagnosis.cause is Cause.SERVED:
             if self.evidence is not None and reservation.sequence > self.evidence.latest:
                 self.evidence = None
@@ -105,10 +107,10 @@ class RetryAfter:
                 self.on = False
                 self.until = -math.inf
 
-    def _close(self, now: float, delay: float) -> None:
+    def _close(self, now: float, delay: float, tokens: float) -> None:
         until = now + delay + BUFFER
         if until > self._told_until:
-            self._told_until, self._told_by = until, self._traffic.latest
+            self._told_until, self._told_by, self._told_tokens = until, self._traffic.latest, tokens
         if self._contradicted >= CONTRADICTED:
             return
         if until > self.until:
@@ -117,10 +119,10 @@ class RetryAfter:
         self.on = True
 
     def _weigh(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
-        """What became of a request that left after another one had been told to stay away, and before that time was over."""
+        """What became of a request that left after another one, no larger, had been told to stay away, before that time was over."""
         if reservation.sequence <= self._told_by or attempt.departed(reservation.taken_at) >= self._told_until:
             return
-        if diagnosis.cause is Cause.SERVED:
+        if diagnosis.cause is Cause.SERVED and reservation.amounts.tokens >= self._told_tokens:
             self._contradicted = min(self._contradicted + 1, MOST_CONTRADICTED)
         elif diagnosis.cause is Cause.UNEXPLAINED:
             self._contradicted = max(self._contradicted - 1, 0)

@@ -37,6 +37,7 @@ class SeveralTuning:
         none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
         start: growth per call before any is refused.
         growth: growth per call afterwards, while fewer are refused than may be.
+        growth_time, most_growth: seconds in which it grows by a factor e at least, where calls are seldom; growth per call at most.
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 
@@ -47,6 +48,8 @@ class SeveralTuning:
     none: float = 0.9
     start: float = 0.06
     growth: float = 0.005
+    growth_time: float = 120.0
+    most_growth: float = 0.25
     burst_time: float = 1.0
 
 
@@ -120,7 +123,8 @@ class SeveralRate:
             self._end()
             return
         elif diagnosis.cause is Cause.SERVED and diagnosis.waiting and not self._cuts:
-            self.rate = min(self.rate * (1.0 + self._growth), MOST_RATE)
+            growth = max(self._growth, min(1.0 / (self.rate * self._tuning.growth_time), self._tuning.most_growth))
+            self.rate = min(self.rate * (1.0 + growth), MOST_RATE)
         self._look(self._traffic.latest - self._window_from)
 
     def _start(self, now: float, known: float) -> None:
