@@ -40,9 +40,8 @@ LEAST_APART: Final = 0.2
 """Seconds that two readings must be apart, and twice the grain of their times, to tell a window from a bucket: what was taken in
 between moves the time at which a bucket is full by as much at least."""
 
-ENOUGH_ENDS: Final = 2
 MOST_ENDS: Final = 4
-"""Readings that only a window explains, for it to be believed; and that can be held against others."""
+"""Readings that only a window explains, that are held against others."""
 
 ROUNDED: Final = 0.1
 """Share of a reset time that its rounding may have cut off at most; so that a time of one second is not taken for two."""
@@ -154,9 +153,10 @@ class Tracked:
         if apart < max(LEAST_APART, 2.0 * self.grain) or reset <= 0.0:
             return
         bucket = self.bucket
-        if abs(sent_at + reset - end.at) <= self.grain and remaining <= end.remaining:
+        # (What is left is cut to whole units: the same number may hide a refill.)
+        if abs(sent_at + reset - end.at) <= self.grain and remaining <= end.remaining - 1.0:
             self._ends = min(self._ends + 1, MOST_ENDS)
-            if self._ends >= ENOUGH_ENDS and not bucket.fixed:
+            if not bucket.fixed:
                 bucket.fix(max(end.reset, reset))
         elif remaining > end.remaining + SPLIT * bucket.limit:
             self._ends -= 1

@@ -106,8 +106,7 @@ class CombinedLimiter:
         """When a call that takes ``amounts`` may go. ``held``: what is kept for others beside it; None if nothing."""
         counted, others = self.tracked.ready(now, amounts, held), self.others_ready(now, amounts)
         if counted > now >= others:
-            short = self.tracked.short(now, amounts)
-            if short is not None and self.probes.early(now, charged=short.index == 0):
+            if self.tracked.worth_asking(now, amounts) and self.probes.early(now):
                 return Turn(now, True, True)
         return self.turn(now, counted, others)
 

@@ -20,10 +20,6 @@ from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
 
-CHARGED: Final = 4.0
-"""Times as seldom as others go early probes of a limit that takes from what is left also where it refuses (requests do, says
-OpenAI's documentation)."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeTuning:
@@ -102,14 +98,15 @@ class Probes:
         early = max(self.evidence_at + interval, self.busy_until(), now)
         return early if at - early > interval else at
 
-    def early(self, now: float, *, charged: bool) -> bool:
-        """Whether a call may go early against the server's own numbers, however fresh they are. ``charged``: a limit that is short
-        takes from what is left also where it refuses."""
+    def early(self, now: float) -> bool:
+        """Whether a call may go early against the server's own numbers, however fresh they are."""
         latest, tuning = self._traffic.latest, self._tuning
         if self._early_by < 0:
             self._early_by, self._early_at = latest, now  # a burst that has just emptied the limit is no time to ask
-        rarer = self._rarer * (CHARGED if charged else 1.0)
-        due = latest - self._early_by >= tuning.calls * rarer or now - self._early_at >= tuning.seconds * rarer
+        due = (
+            latest - self._early_by >= tuning.calls * self._rarer
+            or now - self._early_at >= tuning.seconds * self._rarer
+        )
         return due and not self._pending
 
     def busy_until(self) -> float:

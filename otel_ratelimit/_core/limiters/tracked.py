@@ -41,6 +41,10 @@ LARGEST_FADES: Final = 0.99
 SHORT: Final = 0.5
 """Share of a call that is missing at least, for it to be worth asking."""
 
+MANY: Final = 60.0
+"""Requests. OpenAI counts refused requests as requests: of 300 a minute a handful of probes takes a second, 1 % of a run of two
+minutes, and request limits that large are seldom what binds."""
+
 DOUBT_CALLS: Final = 3.0
 DOUBT_SHARE: Final = 0.02
 """Calls, and share of the limit, by which an estimate may be wrong beside its margin. What probes took that were served in a row
@@ -118,17 +122,19 @@ class TrackedBuckets:
             if amounts[tracked.index] > bucket.limit:
                 self._oversized_at = now
 
-    def short(self, now: float, amounts: Amounts) -> Tracked | None:
-        """A bucket that lacks more than half of a call that takes ``amounts``, so that whoever goes then learns something; None if
-        there is none."""
+    def worth_asking(self, now: float, amounts: Amounts) -> bool:
+        """Whether a call that takes ``amounts``, and goes now, shows something new of a bucket: one that lacks more than half of the
+        call. Not a window, which refills nothing before its end; nor one of many requests, which would be charged for it; nor one
+        that holds a second's share, which runs over while it is asked."""
         taken, latest = self._traffic.taken, self._traffic.latest
         for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
             need = amounts[index]
-            missing = need + bucket.reserve(need) - bucket.level(now, taken[index], latest)
-            if need <= bucket.limit and missing > SHORT * need:
-                return tracked
-        return None
+            if need > bucket.limit or bucket.fixed or bucket.depth is not None or (index == 0 and bucket.limit > MANY):
+                continue
+            if need + bucket.reserve(need) - bucket.level(now, taken[index], latest) > SHORT * need:
+                return True
+        return False
 
     def room(self, now: float, share: float, error: float) -> tuple[Amounts, float]:
         """Totals up to which every bucket holds more than ``share`` of its capacity for sure, and the time up to which that is
