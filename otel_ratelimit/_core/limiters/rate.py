@@ -43,6 +43,8 @@ class RateTuning:
             call after some forty, so about one call in forty is the probe that is refused.
         modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
             than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
+        patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not their
+            pace that is refused.
         lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
             refused whatever its pace must not be held for longer and longer.
         pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in which
@@ -57,6 +59,7 @@ class RateTuning:
     recovery_calls: float = 30.0
     probe_growth: float = 0.001
     modest_rate: float = 2.0
+    patience: float = 3.0
     lone_patience: float = 10.0
     pause: float = 5.0
     burst_time: float = 1.0
@@ -144,6 +147,8 @@ class Rate:
             self.rate = max(tuning.first_cut * measured, modest, refilled, LEAST_RATE)
         elif reservation.sequence > self._cut_by:
             self._cut(sent_at, work)
+            if until > now:
+                self.rate = max(self.rate, min(1.0 / (tuning.patience * (until - now)), tuning.modest_rate))
         else:
             return
         self._growth = max(

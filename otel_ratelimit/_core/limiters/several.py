@@ -33,7 +33,8 @@ class SeveralTuning:
         tolerated: share of calls that may be refused.
         unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that share.
         window: calls over which the share is taken.
-        in_vain: windows in a row with too many refusals, each after a cut and none with more than before, that show different sizes.
+        remains: share of the refusals that is left after a cut which was in vain: of equal ones hardly any are.
+        in_vain: cuts in vain, less those that were not, that show different sizes.
         none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
         start: growth per call before any is refused.
         growth: growth per call afterwards, while fewer are refused than may be.
@@ -41,10 +42,11 @@ class SeveralTuning:
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 
-    tolerated: float = 0.1
+    tolerated: float = 0.08
     unequal: float = 0.33
     window: int = 20
-    in_vain: int = 3
+    remains: float = 0.5
+    in_vain: int = 4
     none: float = 0.9
     start: float = 0.06
     growth: float = 0.005
@@ -64,7 +66,7 @@ class SeveralRate:
     """
 
     __slots__ = (
-        "_at", "_cuts", "_growth", "_highest", "_known", "_level", "_refusals", "_refused_at", "_share", "_tolerated", "_traffic",
+        "_at", "_growth", "_known", "_level", "_refusals", "_refused_at", "_share", "_tolerated", "_traffic",
         "_tuning", "_vain", "_window_from", "on", "rate",
     )  # fmt: skip
 
@@ -84,14 +86,10 @@ class SeveralRate:
         """The latest request that had left when the present window began."""
         self._refusals = 0
         """In this window."""
-        self._cuts = 0
-        """Windows in a row that ended with a cut."""
-        self._vain = 0
-        """Those among them that did not follow a better one, see ``SeveralTuning.in_vain``."""
         self._share = 0.0
-        """Refused in the last of them."""
-        self._highest = 0.0
-        """The rate before those."""
+        """Refused in the window before, where that ended with a cut; else 0."""
+        self._vain = 0
+        """Cuts in vain, less the others."""
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return self._ready(now, self._traffic.work_of(amounts))
@@ -122,7 +120,7 @@ class SeveralRate:
         elif now - self._refused_at > MEMORY:
             self._end()
             return
-        elif diagnosis.cause is Cause.SERVED and diagnosis.waiting and not self._cuts:
+        elif diagnosis.cause is Cause.SERVED and diagnosis.waiting and not self._share:
             growth = max(self._growth, min(1.0 / (self.rate * self._tuning.growth_time), self._tuning.most_growth))
             self.rate = min(self.rate * (1.0 + growth), MOST_RATE)
         self._look(self._traffic.latest - self._window_from)
@@ -134,7 +132,8 @@ class SeveralRate:
         self._level = 0.0
         self._at = self._refused_at = now
         self._growth = self._tuning.start
-        self._cuts = 0
+        self._share = 0.0
+        self._vain = 0
         self._begin_window()
 
     def _end(self) -> None:
@@ -155,20 +154,17 @@ class SeveralRate:
         if share >= tuning.none:
             self._end()
             return
+        if self._share:  # the window before it ended with a cut
+            self._vain = self._vain + 1 if share > tuning.remains * self._share else max(self._vain - 1, 0)
+        self._share = 0.0
         if share <= self._tolerated:
-            self._cuts = self._vain = 0
             return
-        if not self._cuts:
-            self._highest = self.rate
-        # Less was sent than in the window before, and about as much of it was refused. (More: what was saved up is being used.)
-        self._vain = self._vain + 1 if self._cuts and share <= self._share else 0
-        self._cuts += 1
         self._share = share
         if self._vain >= tuning.in_vain and self._tolerated < tuning.unequal:
             self._tolerated = tuning.unequal
-            self.rate = self._highest
-        else:  # what was served is borne; half of the tolerated share is left to chance
-            self.rate = max(self.rate * (1.0 - share) / (1.0 - 0.5 * self._tolerated), LEAST_RATE)
+            return
+        # What was served is borne; half of the tolerated share is left to chance.
+        self.rate = max(self.rate * (1.0 - share) / (1.0 - 0.5 * self._tolerated), LEAST_RATE)
 
     def cancel(self, reservation: Reservation) -> None:
         pass  # the little that it took is refilled before anybody could measure it
