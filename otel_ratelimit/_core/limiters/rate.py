@@ -41,6 +41,8 @@ class RateTuning:
         recovery_calls: calls in which the rate returns to the one that was refused last.
         probe_growth: growth per call beyond that, compounding with the calls since the last refusal. The excess adds up to one
             call after some forty, so about one call in forty is the probe that is refused.
+        threshold_cut: share of the rate before a door was closed that stays with each refusal at it.
+        slow_start: growth per call up to that, once one is served.
         modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
             than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
         patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not their
@@ -58,6 +60,8 @@ class RateTuning:
     cut_calls: float = 10.0
     recovery_calls: float = 30.0
     probe_growth: float = 0.001
+    threshold_cut: float = 0.7
+    slow_start: float = 0.5
     modest_rate: float = 2.0
     patience: float = 3.0
     lone_patience: float = 10.0
@@ -75,8 +79,8 @@ class Rate:
         rate: calls a second.
     """
 
-    __slots__ = ("_at", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work", "_since",
-                 "_traffic", "_tuning", "on", "rate")  # fmt: skip
+    __slots__ = ("_at", "_before", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work", "_served", "_since",
+                 "_threshold", "_traffic", "_tuning", "on", "rate")  # fmt: skip
 
     def __init__(self, traffic: Traffic, tuning: RateTuning = TUNED) -> None:
         self.on = False
@@ -94,6 +98,12 @@ class Rate:
         self._refused_rate = math.inf
         self._refused_at = -math.inf
         self._refused_work = 0.0
+        self._served = False
+        """Whether a call was served since the last cut, under the rate that it left."""
+        self._before = 0.0
+        """The rate before the last cut that followed one which was served."""
+        self._threshold = 0.0
+        """The rate up to which it is quick, after a door was closed; 0 where none was."""
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         return self._ready(now, self._traffic.work_of(amounts))
@@ -174,6 +184,13 @@ class Rate:
         elapsed = sent_at - self._refused_at
         passed = work - self._refused_work + 0.5
         measured = passed / elapsed if elapsed > 0 else 0.0
+        # Where none was served between two cuts, a door is closed rather than the pace too high: up to the pace before it is found
+        # quickly once one is served again (slow start, RFC 5681).
+        if self._served:
+            self._threshold, self._before = 0.0, self.rate
+        else:
+            self._threshold = tuning.threshold_cut * (self._threshold or self._before)
+        self._served = False
         self._refused_rate = self.rate
         most = 1.0 - tuning.deepest_cut / (1.0 + passed / tuning.cut_calls)
         self.rate = max(min(max(measured, tuning.most_cut * self.rate), most * self.rate), LEAST_RATE)
@@ -186,5 +203,9 @@ class Rate:
         if sequence <= self._cut_by or not waiting:
             return  # sent under an older rate, or the rate was not used up: teaches nothing about the present one
         self._since += 1.0
+        self._served = True
+        if self.rate < self._threshold:
+            self.rate = min(self.rate * (1.0 + self._tuning.slow_start), self._threshold)
+            return
         growth = self._growth if self.rate < self._refused_rate else self._tuning.probe_growth
         self.rate = min(self.rate * (1.0 + growth * (1.0 + self._since / 100.0)), MOST_RATE)
