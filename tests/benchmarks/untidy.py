@@ -87,7 +87,14 @@ WORLDS = {
     "20k + 60k + 120k": replace(TIDY, deployments=(0.1, 0.3, 0.6), headers="none"),
     "failover gateway": replace(TIDY, deployments=THIRD, failover=True),
     "four of 2 in 5 s": replace(
-        REQUESTS, deployments=(1.0,) * 4, window=5.0, limit=(0, 2), callers=4, calls=90, latency=8.0, retry_after="rounded up"
+        REQUESTS,
+        deployments=(1.0,) * 4,
+        window=5.0,
+        limit=(0, 2),
+        callers=4,
+        calls=90,
+        latency=8.0,
+        retry_after="rounded up",
     ),
     "fixed minutes": replace(TIDY, kind="fixed", whole_seconds=True),
     "fixed 5 s": replace(
@@ -97,13 +104,19 @@ WORLDS = {
         REQUESTS, kind="fixed", limit=(0, 15), calls=60, callers=16, headers="none", message="delay", retry_after="none"
     ),
     "sliding 10 s": replace(
-        REQUESTS, kind="sliding", window=10.0, limit=(0, 20), calls=120, callers=32, headers="remaining",
+        REQUESTS,
+        kind="sliding",
+        window=10.0,
+        limit=(0, 20),
+        calls=120,
+        callers=32,
+        headers="remaining",
         retry_after="rounded up",
-    ),  # fmt: skip
+    ),
     "at most 10 at a time": replace(REQUESTS, limit=(0, 100_000), headers="none", concurrency=10, calls=400),
     "40 s answers": replace(TIDY, limit=(400_000, 10_000), callers=256, latency=40.0),
     "freed after a minute": replace(TIDY, limit=(100_000, 10_000), change=(60.0, 2.0)),
-}  # fmt: skip
+}
 
 
 def bound_of(world: World) -> float:

@@ -110,7 +110,8 @@ class Bucket:
 
     __slots__ = (
         "_anchored_at", "_bias", "_exact", "_full_since", "_level", "_taken", "_typical", "burst", "capacity",
-        "depth", "drain", "fixed", "full_at", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning", "window",
+        "depth", "drain", "fixed", "full_at", "kind", "limit", "margin", "rate", "scope", "sequence", "silent", "tuning",
+        "window",
     )  # fmt: skip
 
     def __init__(self, kind: str, scope: str, limit: float, window: float | None, tuning: BucketTuning = TUNED) -> None:

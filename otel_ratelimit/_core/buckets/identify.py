@@ -84,8 +84,8 @@ class Buckets:
         said.see_size(bucket.limit, call.sequence)
         if bucket.window is not None and not found.ambiguous:
             said.see_level(
-                remaining, bucket=bucket, sent_at=call.sent_at, sequence=call.sequence, taken=call.taken[found.index] - call.refused[found.index],
-                latest=call.latest, full_at=found.full_at(reset, call.sent_at),
+                remaining, bucket=bucket, sent_at=call.sent_at, sequence=call.sequence, taken=call.taken[found.index] -
+                call.refused[found.index], latest=call.latest, full_at=found.full_at(reset, call.sent_at),
             )  # fmt: skip
         if said.several and not found.several:
             self.doubt(found)

@@ -1,14 +1,14 @@
 """Whether what a server says under one name can come from a single bucket.
 
-Several deployments behind one address have limits of their own. Headers and messages are those of the deployment that answered, and
-jump from answer to answer; what a client may use is the sum. Owns the count of such contradictions for one name. Knows no
+Several deployments behind one address have limits of their own. Headers and messages are those of the deployment that answered,
+and jump from answer to answer; what a client may use is the sum. Owns the count of such contradictions for one name. Knows no
 limiter and no queue.
 
 *Sizes.* The size of the limit returns to one that it had before: a limit that is changed has no reason to.
 
-*Levels.* What is left of a single bucket is what was left before, plus the refill, minus what our calls took (others' use, and what
-ran over while it was full, make it less). A request that left after an answer came, and shows more than that, met another one;
-unless the limit started anew in between.
+*Levels.* What is left of a single bucket is what was left before, plus the refill, minus what our calls took (others' use, and
+what ran over while it was full, make it less). A request that left after an answer came, and shows more than that, met another
+one; unless the limit started anew in between.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ MESSAGE: Final = "message"
 
 
 class _Word(NamedTuple):
-    """The least that an answer said of late: units left, less the refill up to then, plus half of what our calls took up to then (half:
-    charges are estimates); the latest request that had left when it came; when the limit is full again."""
+    """The least that an answer said of late: units left, less the refill up to then, plus half of what our calls took up to then
+    (half: charges are estimates); the latest request that had left when it came; when the limit is full again."""
 
     least: float
     latest: int

@@ -3,8 +3,9 @@
 Owns what the words about one limit tell of the bucket's kind, window and depth, beside the estimate of its level. Knows no other
 limit; which bucket a word is about is ``identify``'s.
 
-*Fixed windows.* A bucket that is refilled all the time is full later, the more is taken of it. A window that starts anew at its end
-is full again at the same time, whatever is taken. So a later reading that shows no more left, and the same end, is about a window.
+*Fixed windows.* A bucket that is refilled all the time is full later, the more is taken of it. A window that starts anew at its
+end is full again at the same time, whatever is taken. So a later reading that shows no more left, and the same end, is about a
+window.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Call(NamedTuple):
 
 
 class _End(NamedTuple):
-    """What a reading said of the time at which the limit is full again: that time, when the request left, units left, seconds until
-    then."""
+    """What a reading said of the time at which the limit is full again: that time, when the request left, units left, seconds
+    until then."""
 
     at: float
     sent_at: float
@@ -107,8 +108,8 @@ class Tracked:
     """
 
     __slots__ = (
-        "_end", "_ends", "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "doubt", "exhausted", "grain",
-        "index", "named", "several",
+        "_end", "_ends", "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "doubt", "exhausted",
+        "grain", "index", "named", "several",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket, index: int, *, by_header: bool, named: bool) -> None:

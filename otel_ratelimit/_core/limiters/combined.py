@@ -105,9 +105,8 @@ class CombinedLimiter:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         """When a call that takes ``amounts`` may go. ``held``: what is kept for others beside it; None if nothing."""
         counted, others = self.tracked.ready(now, amounts, held), self.others_ready(now, amounts)
-        if counted > now >= others:
-            if self.tracked.worth_asking(now, amounts) and self.probes.early(now):
-                return Turn(now, True, True)
+        if counted > now >= others and self.tracked.worth_asking(now, amounts) and self.probes.early(now):
+            return Turn(now, True, True)
         return self.turn(now, counted, others)
 
     def turn(self, now: float, counted: float, others: float) -> Turn:

@@ -1,5 +1,5 @@
-"""How many calls may be in flight, where the server refuses for what it has to bear at a time ("too many concurrent requests", 503,
-529, "overloaded").
+"""How many calls may be in flight, where the server refuses for what it has to bear at a time ("too many concurrent requests",
+503, 529, "overloaded").
 
 Such a server refills nothing: it bears a number of requests. A refusal comes back at once, the calls that were let in are still
 in flight then, so the number in flight when the refusals of a generation have landed is what the server bears. One call more is
@@ -24,8 +24,8 @@ class ConcurrencyTuning:
     """
     Attributes:
         growth_calls, most_growth_calls: answers at the full level after which one call more is tried, at first and at most.
-        most_cut: share of the requests in flight that a generation of refusals leaves at least, where the server speaks of overload
-            only: it may mind something else.
+        most_cut: share of the requests in flight that a generation of refusals leaves at least, where the server speaks of
+            overload only: it may mind something else.
         over: times the number that failed, beyond which the limit is dropped: whatever it was is over.
     """
 

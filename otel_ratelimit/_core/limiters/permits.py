@@ -13,8 +13,8 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 
 class Turn(NamedTuple):
-    """When a call may go (``now`` or earlier: at once; inf: after an answer), and whether it goes as a probe then. ``early``: as one
-    that goes although the evidence is fresh."""
+    """When a call may go (``now`` or earlier: at once; inf: after an answer), and whether it goes as a probe then. ``early``: as
+    one that goes although the evidence is fresh."""
 
     at: float
     probe: bool

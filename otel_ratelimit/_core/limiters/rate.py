@@ -45,12 +45,12 @@ class RateTuning:
         slow_start: growth per call up to that, once one is served.
         modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
             than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
-        patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not their
-            pace that is refused.
+        patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not
+            their pace that is refused.
         lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
             refused whatever its pace must not be held for longer and longer.
-        pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in which
-            what went before is refilled.
+        pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in
+            which what went before is refilled.
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 
@@ -79,7 +79,8 @@ class Rate:
         rate: calls a second.
     """
 
-    __slots__ = ("_at", "_before", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work", "_served", "_since",
+    __slots__ = ("_at", "_before", "_burst", "_cut_by", "_growth", "_level", "_refused_at", "_refused_rate", "_refused_work",
+    "_served", "_since",
                  "_threshold", "_traffic", "_tuning", "on", "rate")  # fmt: skip
 
     def __init__(self, traffic: Traffic, tuning: RateTuning = TUNED) -> None:
@@ -184,8 +185,8 @@ class Rate:
         elapsed = sent_at - self._refused_at
         passed = work - self._refused_work + 0.5
         measured = passed / elapsed if elapsed > 0 else 0.0
-        # Where none was served between two cuts, a door is closed rather than the pace too high: up to the pace before it is found
-        # quickly once one is served again (slow start, RFC 5681).
+        # Where none was served between two cuts, a door is closed rather than the pace too high: up to the pace before it is
+        # found quickly once one is served again (slow start, RFC 5681).
         if self._served:
             self._threshold, self._before = 0.0, self.rate
         else:

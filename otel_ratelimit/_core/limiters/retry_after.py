@@ -25,12 +25,12 @@ LONG: Final = 120.0
 
 CONTRADICTED: Final = 2
 MOST_CONTRADICTED: Final = 4
-"""Calls that were served within a time that another one had been told, less those that were refused, from which on a delay binds the
-refused call alone; and as many as are counted."""
+"""Calls that were served within a time that another one had been told, less those that were refused, from which on a delay binds
+the refused call alone; and as many as are counted."""
 
 PROBED: Final = 0.15
-"""Share of any other delay in which a probe may go. A probe that is refused waits for what it was told then: at the end of a minute, a
-minute more, which is later than without us."""
+"""Share of any other delay in which a probe may go. A probe that is refused waits for what it was told then: at the end of a
+minute, a minute more, which is later than without us."""
 
 
 class Evidence(NamedTuple):
@@ -119,7 +119,8 @@ class RetryAfter:
         self.on = True
 
     def _weigh(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
-        """What became of a request that left after another one, no larger, had been told to stay away, before that time was over."""
+        """What became of a request that left after another one, no larger, had been told to stay away, before that time was
+        over."""
         if reservation.sequence <= self._told_by or attempt.departed(reservation.taken_at) >= self._told_until:
             return
         if diagnosis.cause is Cause.SERVED and reservation.amounts.tokens >= self._told_tokens:

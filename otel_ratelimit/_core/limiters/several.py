@@ -2,8 +2,8 @@
 
 No numbers tell what the deployments of a gateway allow together, and calls that are spread by chance meet one that is empty now
 and then while the others have room. So a share of refusals is tolerated: the rate grows while fewer are refused. Where more are,
-the calls that were served tell the rate that is borne. A call that is refused waits for what its own server told it; the others go
-on.
+the calls that were served tell the rate that is borne. A call that is refused waits for what its own server told it; the others
+go on.
 
 *Sizes.* Calls that are spread evenly meet a small deployment as often as a large one: to use the large one in full, many must be
 refused by the small one. Then fewer calls meet as many refusals, in share, and a larger share is tolerated: being later than
@@ -31,14 +31,16 @@ class SeveralTuning:
     """
     Attributes:
         tolerated: share of calls that may be refused.
-        unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that share.
+        unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that
+            share.
         window: calls over which the share is taken.
         remains: share of the refusals that is left after a cut which was in vain: of equal ones hardly any are.
         in_vain: cuts in vain, less those that were not, that show different sizes.
         none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
         start: growth per call before any is refused.
         growth: growth per call afterwards, while fewer are refused than may be.
-        growth_time, most_growth: seconds in which it grows by a factor e at least, where calls are seldom; growth per call at most.
+        growth_time, most_growth: seconds in which it grows by a factor e at least, where calls are seldom; growth per call at
+            most.
         burst_time: seconds of rate that may be saved up while no call waits.
     """
 
@@ -46,7 +48,7 @@ class SeveralTuning:
     unequal: float = 0.33
     window: int = 20
     remains: float = 0.5
-    in_vain: int = 4
+    in_vain: int = 3
     none: float = 0.9
     start: float = 0.06
     growth: float = 0.005

@@ -123,9 +123,9 @@ class TrackedBuckets:
                 self._oversized_at = now
 
     def worth_asking(self, now: float, amounts: Amounts) -> bool:
-        """Whether a call that takes ``amounts``, and goes now, shows something new of a bucket: one that lacks more than half of the
-        call. Not a window, which refills nothing before its end; nor one of many requests, which would be charged for it; nor one
-        that holds a second's share, which runs over while it is asked."""
+        """Whether a call that takes ``amounts``, and goes now, shows something new of a bucket: one that lacks more than half of
+        the call. Not a window, which refills nothing before its end; nor one of many requests, which would be charged for it; nor
+        one that holds a second's share, which runs over while it is asked."""
         taken, latest = self._traffic.taken, self._traffic.latest
         for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
@@ -306,7 +306,8 @@ class TrackedBuckets:
             self._give_back(reservation, 1, reported)  # refused work is not charged
 
     def _doubt(self, reservation: Reservation, reported: Mapping[Tracked, float]) -> None:
-        """A probe was served: what the buckets lacked for it, they had. Those that headers speak of are judged by what they say."""
+        """A probe was served: what the buckets lacked for it, they had. Those that headers speak of are judged by what they
+        say."""
         for bucket, after in reservation.predictions or ():
             for tracked in self.buckets.holding:
                 if tracked.bucket is not bucket or tracked in reported:
@@ -333,8 +334,8 @@ class TrackedBuckets:
         self._give_back(reservation, 0, {})
 
     def is_too_large(self, reservation: Reservation) -> bool:
-        """Whether a call that was refused is larger than any that is served, by far or refused again and again: then it may well be
-        larger than the limit, and its refusals say nothing of the pace at which the others may go."""
+        """Whether a call that was refused is larger than any that is served, by far or refused again and again: then it may well
+        be larger than the limit, and its refusals say nothing of the pace at which the others may go."""
         times = 1.0 if reservation.refusals > 1 else MUCH_LARGER
         return reservation.amounts.tokens > times * self._largest > 0.0
 

@@ -23,6 +23,7 @@ class Driven:
         """A probe leaves."""
         probe = let_go(self.traffic, now)
         probe.probe, probe.early = True, early
+        self.probes.evidence_at = now
         self.probes.take(now, probe)
         return probe
 

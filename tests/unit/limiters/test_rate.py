@@ -174,8 +174,8 @@ def test_every_wait_is_finite(steps: list[tuple[float, int, bool]]) -> None:
 
 
 def test_what_went_before_a_long_pause_is_no_less_than_what_is_refilled() -> None:
-    """110 calls go within 5 s and the next is told to wait for 60 s: that many in 65 s, and those that were saved up meanwhile go at
-    once. A fifth of what was measured at the end, one call in ten seconds, would be a sixth of it."""
+    """110 calls go within 5 s and the next is told to wait for 60 s: that many in 65 s, and those that were saved up meanwhile go
+    at once. A fifth of what was measured at the end, one call in ten seconds, would be a sixth of it."""
     driven = Driven()
     for number in range(110):
         end(driven.traffic, driven.rate, let_go(driven.traffic, 0.01 * number), 0.01 * number, Cause.SERVED)
