@@ -146,26 +146,22 @@ class Tracked:
 
     def _watch_end(self, remaining: float, reset: float, sent_at: float) -> None:
         """Whether it is a window that starts anew: the end stays where it is, whatever is taken."""
-        end = self._end
-        if end is None or sent_at >= end.at:
-            self._end = _End(sent_at + reset, sent_at, remaining, reset)
-            return
-        apart = sent_at - end.sent_at
-        if apart < max(LEAST_APART, 2.0 * self.grain) or reset <= 0.0:
-            return
-        bucket = self.bucket
-        # (What is left is cut to whole units: the same number may hide a refill.)
-        if abs(sent_at + reset - end.at) <= self.grain and remaining <= end.remaining - 1.0:
-            self._ends = min(self._ends + 1, MOST_ENDS)
-            if not bucket.fixed:
-                bucket.fix(max(end.reset, reset))
-        elif remaining > end.remaining + SPLIT * bucket.limit:
-            self._ends -= 1
-            if self._ends < 0:
-                self._ends = 0
-                bucket.fixed = False
+        bucket, end = self.bucket, self._end
         if bucket.fixed and reset > (bucket.window or 0.0):
-            bucket.fix(reset)
+            bucket.fix(reset)  # the first reading may have come in the middle of one
+        if end is not None and sent_at < end.at:
+            if sent_at - end.sent_at < max(LEAST_APART, 2.0 * self.grain) or reset <= 0.0:
+                return
+            # (What is left is cut to whole units: the same number may hide a refill.)
+            if abs(sent_at + reset - end.at) <= self.grain and remaining <= end.remaining - 1.0:
+                self._ends = min(self._ends + 1, MOST_ENDS)
+                if not bucket.fixed:
+                    bucket.fix(max(end.reset, reset))
+            elif remaining > end.remaining + SPLIT * bucket.limit:
+                self._ends -= 1
+                if self._ends < 0:
+                    self._ends = 0
+                    bucket.fixed = False
         self._end = _End(sent_at + reset, sent_at, remaining, reset)
 
     def is_size_of(self, limit: float) -> bool:
