@@ -74,6 +74,11 @@ class Buckets:
         """The sizes of those that limit the same, where they differ; otherwise none."""
         return self._words.sizes(tracked.bucket.kind, tracked.bucket.scope)
 
+    @property
+    def several(self) -> bool:
+        """Whether some are of several behind one address."""
+        return len(self.holding) < len(self.tracked)
+
     def _hold(self) -> None:
         self.holding = [one for one in self.tracked if not one.several]
 

@@ -113,6 +113,8 @@ class FleetLimiter:
 
     def decides(self, now: float) -> bool:
         """Whether the fleet decides at present, rather than our own limiters."""
+        if self.own.tracked.buckets.several:
+            return False
         if self.lease is None:
             if self.alone:
                 return False
@@ -148,7 +150,7 @@ class FleetLimiter:
 
     def expected(self, now: float, amounts: Amounts, ahead: Amounts, refused_by: int = -1, *, guesses: bool) -> float:
         lease = self.lease
-        if lease is None or now >= self.answer_by():
+        if lease is None or now >= self.answer_by() or self.own.tracked.buckets.several:
             return self.own.expected(now, amounts, ahead, refused_by, guesses=guesses)
         return max(lease.expected(now, ahead), self.own.others_expected(now, ahead))
 

@@ -319,7 +319,7 @@ class TrackedBuckets:
 
     def several(self) -> float | None:
         """Usual calls a second that several buckets behind one address refill together at least; None where there are none."""
-        if len(self.buckets.holding) == len(self.buckets.tracked):
+        if not self.buckets.several:
             return None
         rates = []
         for tracked in self.buckets.tracked:

@@ -336,3 +336,23 @@ def test_a_long_delay_that_one_call_was_told_closes_the_fleet_for_seconds_only()
     assert member.report(2.0).wire()["closed"] == pytest.approx(9.0)
     member.accept(answer(10.0, 1_000.0), 2.0)
     assert member.report(11.5).wire()["closed"] == 0.0
+
+
+def test_where_several_deployments_answer_each_process_finds_its_own_part() -> None:
+    """What is shared is the state of one bucket, and says nothing of their sum: sizes that return show that there are several,
+    and the process goes by the rate that it finds by trial."""
+    member = Member()
+    sizes = (10_000.0, 30_000.0, 10_000.0, 30_000.0)
+    for number, size in enumerate(sizes):
+        now = 0.1 * number
+        ticket = member.enter(now, COST, "normal")
+        exchange(member, now, answer(10.0, 1_000.0))
+        member.check(ticket, now)
+        assert ticket.admitted
+        attempt = Attempt(now + 0.05, succeeded=True, readings=(reading(0.5 * size, size),))
+        member.settle(ticket, attempt)
+    assert member.limits.own.tracked.buckets.several
+    exchange(member, 1.0, answer(0.0, 0.0))
+    assert member.limits.decides(1.0) is False
+    admitted = [member.enter(1.0 + number, COST, "normal").admitted for number in range(3)]
+    assert any(admitted)  # though the fleet hands out nothing
