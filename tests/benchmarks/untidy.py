@@ -114,7 +114,7 @@ WORLDS = {
         retry_after="rounded up",
     ),
     "at most 10 at a time": replace(REQUESTS, limit=(0, 100_000), headers="none", concurrency=10, calls=400),
-    "40 s answers": replace(TIDY, limit=(400_000, 10_000), callers=256, latency=40.0),
+    "40 s answers": replace(TIDY, limit=(400_000, 10_000), callers=256, latency=40.0, spread=0.1),
     "freed after a minute": replace(TIDY, limit=(100_000, 10_000), change=(60.0, 2.0)),
 }
 

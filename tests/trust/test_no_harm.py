@@ -21,6 +21,7 @@ WORLDS = (
 HARMED_YET: dict[int, str] = {
     90: "later: always 60 s, of which a minute by the second is enforced; half of the limit stands idle",
     132: "later: four unequal deployments at random, whose headers are taken for those of one",
+    178: "later than retrying: always 60 s, which binds each refused call, and a pace that goes by that",
     197: "later than retrying: a bare refusal, and a pace that grows back slowly",
 }
 """Of these, the ones that do not hold yet. A world that holds is taken out: its test fails until then."""

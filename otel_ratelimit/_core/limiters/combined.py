@@ -319,7 +319,7 @@ class CombinedLimiter:
             return Diagnosis(Cause.ITS_OWN, reported, waiting)
         if attempt.slow_down:
             return Diagnosis(Cause.GREW_TOO_FAST, reported, waiting)
-        if throttle.kind == "concurrency" or (throttle.kind == "overload" and throttle.delay is None):
+        if throttle.kind in ("overload", "concurrency"):
             return Diagnosis(Cause.TOO_MANY_AT_ONCE, reported, waiting)
         # A reset time says when the bucket is full: no instruction, where a bucket knows when the call fits.
         explained = any(tracked.exhausted for tracked in reported)
