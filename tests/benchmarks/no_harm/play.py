@@ -278,6 +278,7 @@ def play(world: World, client: str, luck: int = 1) -> Run:
         if name.startswith("OTEL_"):
             del os.environ[name]
     logging.getLogger("otel_ratelimit").setLevel(logging.CRITICAL)
+    _guard._reported.clear()  # what was contained before the fork is not of this run
     program = _Program(world, client)
     random.seed(f"{world.seed} {luck}")  # the SDK's jitter
 
