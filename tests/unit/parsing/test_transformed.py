@@ -12,7 +12,7 @@ import pytest
 
 from otel_ratelimit._core.parsing import parse_stream_event, parse_throttle
 from otel_ratelimit._core.throttle import Throttle
-from tests.unit.test_hints import ROWS
+from tests.unit.parsing.test_response import ROWS
 
 NOW = 1_791_036_000
 """For rows that name no clock."""
