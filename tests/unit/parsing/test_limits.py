@@ -241,10 +241,10 @@ def test_any_headers(headers: dict[str, str]) -> None:
 
 
 def test_it_is_cheap() -> None:
-    """A response of 30 headers costs few Python calls, and one more header that says nothing of a limit costs at most one."""
+    """A response of 30 headers costs few Python calls, and one more header that says nothing of a limit at most three."""
     others = {f"x-other-{index}": "value" for index in range(40)}
     plain, longer = _Headers({**OPENAI, **dict(list(others.items())[:20])}), _Headers({**OPENAI, **others})
     read_limits(plain)
     calls = python_calls(lambda: read_limits(plain))
     assert calls <= 60
-    assert python_calls(lambda: read_limits(longer)) <= calls + 20
+    assert python_calls(lambda: read_limits(longer)) <= calls + 3 * 20
