@@ -36,7 +36,7 @@ def report(place: str, fault: Exception) -> None:
     )
 
 
-def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:
+def contained(place: str, fallback: Callable[..., Any]) -> Callable[[F], F]:  # noqa: C901 (it says why)
     """Decorate a function of ours: on a fault, report it and return ``fallback(*args)`` instead.
 
     Positional arguments only, and those of the usual numbers spelled out: a tuple or a dictionary of them would cost more than

@@ -78,7 +78,7 @@ class RateLimitInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the same
         except UnsupportedSDKError as error:
             _log.warning("openai stays uninstrumented: %s", error)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
+    def _uninstrument(self, **_kwargs: Any) -> None:
         _early.forget()
         if self._hooks is not None:
             runtime = self._hooks.runtime
@@ -94,7 +94,8 @@ def _levels(store: MemoryStore) -> Iterable[Level]:
 
 def _open_store(policy: Policy, clock: Clock, *, lenient: bool) -> MemoryStore:
     """Where the policy says that shared state lives; nothing is connected to yet. Where nobody can catch an error
-    (``lenient``) it is logged, and the memory of this process is used."""
+    (``lenient``) it is logged, and the memory of this process is used.
+    """
     from otel_ratelimit._stores.memory import MemoryStore  # noqa: PLC0415
 
     if policy.store == MEMORY or policy.mode != "wait" or not policy.pacing:
@@ -161,7 +162,8 @@ def instrument(
 
 def uninstrument() -> None:
     """Undo ``instrument``: the SDK's own methods are restored where nobody else has wrapped them since; elsewhere our
-    wrappers stay and pass every call through untouched."""
+    wrappers stay and pass every call through untouched.
+    """
     RateLimitInstrumentor().uninstrument()
 
 

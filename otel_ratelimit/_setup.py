@@ -139,7 +139,8 @@ def exporter_names(sdk: Any, signal: Signal) -> list[str]:
 
 def protocol_of(signal: Signal, environment: Mapping[str, str]) -> str:
     """``OTEL_EXPORTER_OTLP_PROTOCOL``, or that of the signal; where neither is set what the endpoint and the exporters that are
-    installed say: port 4318 and the paths ``/v1/...`` are those of OTLP over HTTP."""
+    installed say: port 4318 and the paths ``/v1/...`` are those of OTLP over HTTP.
+    """
     its_own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
     said = (
         environment.get(f"{its_own}_PROTOCOL", "").strip() or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()

@@ -100,7 +100,8 @@ class ExportFailures(logging.Filter):
 
 def lines_of(found: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
     """A line for each signal that could not be exported. Where the exporter did not say why, the endpoint of the environment is
-    asked whether it takes a connection."""
+    asked whether it takes a connection.
+    """
     lines = []
     for signal, reason in sorted(found.items()):
         its_own = environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")

@@ -56,5 +56,6 @@ class Attempt:
 
     def departed(self, taken_at: float) -> float:
         """When the request left, whose permit was taken at ``taken_at``; never after the answer, also if the clock was set
-        back."""
+        back.
+        """
         return min(taken_at if self.sent_at is None else self.sent_at, self.at)

@@ -94,7 +94,7 @@ async def _wait(session: Session, until: float) -> None:
 
 
 async def _sleep(session: Session, until: float, event: anyio.Event, wake: Callable[[], object]) -> None:
-    """``wake``: sets the event soon, from any thread. (anyio's own way back into the loop blocks its caller.)"""
+    """``wake``: sets the event soon, from any thread; anyio's own way back into the loop would block its caller."""
     if session.arm(wake):
         seconds = session.seconds_until(until)
         if seconds > 0:

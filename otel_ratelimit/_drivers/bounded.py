@@ -148,7 +148,8 @@ class _Reading:
 
 async def _abandon(raw_parts: AsyncIterator[bytes]) -> None:
     """End a reading in its middle, from the inside: closed from the outside, the HTTP client leaves the generators within to the
-    garbage collector, of which trio warns."""
+    garbage collector, of which trio warns.
+    """
     for _ in range(MOST_BUFFERED):
         raw = None
         with anyio.move_on_after(0.0):

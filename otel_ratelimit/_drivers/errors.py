@@ -2,7 +2,8 @@
 
 The SDK alone would have sent the call and raised the server's 429. So the exception is of that class, with a response and a body
 to read, and says that nothing was sent. Owns which part of another call's refusal may be shown for that: what describes the
-limit, and nothing that identifies or authorises the call that met it."""
+limit, and nothing that identifies or authorises the call that met it.
+"""
 
 from __future__ import annotations
 
@@ -72,10 +73,9 @@ class AdmissionTimeoutError(openai.RateLimitError, TimeoutError):
     """
 
     def __init__(self, message: str, *, response: Any = None, body: object = None) -> None:
-        """
-        Args:
-            message: the text.
-            response, body: as of ``openai.APIStatusError``; where there is none, a stand-in.
+        """Args:
+        message: the text.
+        response, body: as of ``openai.APIStatusError``; where there is none, a stand-in.
         """
         super().__init__(message, response=_response({}, b"") if response is None else response, body=body)
         self.code = CODE
@@ -104,7 +104,8 @@ def _response(headers: Mapping[str, str], content: bytes, method: str = "POST", 
 @_guard.contained("refusal", lambda _session, _throttle, _failure, _now: None)
 def remember(session: Session, throttle: Throttle, failure: Failure, now: float) -> None:
     """Keep what an :class:`AdmissionTimeoutError` of the same account and model may have to show. Of a 429 only: its class says
-    that the status was one."""
+    that the status was one.
+    """
     if failure.status != 429 or not throttle.retryable:
         return
     headers = [

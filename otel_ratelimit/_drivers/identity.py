@@ -35,7 +35,8 @@ Payer = tuple[object, object, object, tuple[str, ...]]
 
 def payer_of(client: Any) -> Payer:
     """Who the client's requests are charged to: credential, organisation, project, and what else it always sends that tells
-    accounts apart. To be compared, never to be shown."""
+    accounts apart. To be compared, never to be shown.
+    """
     shown = _found(getattr(client, "_custom_headers", None), _HEADERS)
     shown += _found(getattr(client, "_custom_query", None), _QUERY)
     return _credential(client), getattr(client, "organization", None), getattr(client, "project", None), shown
@@ -75,8 +76,10 @@ def _credential(client: Any) -> object:
 
 
 def _is_computed(client: Any) -> bool:
-    """Whether ``api_key`` is a property of a class of the program's own. (That of the SDK's module-level client reads
-    ``openai.api_key``: a setting, which means another account where it changes.)"""
+    """Whether ``api_key`` is a property of a class of the program's own.
+
+    That of the SDK's module-level client reads ``openai.api_key``: a setting, which means another account where it changes.
+    """
     for kind in type(client).__mro__:
         if "api_key" in kind.__dict__:
             return isinstance(kind.__dict__["api_key"], property) and not kind.__module__.startswith("openai.")

@@ -19,7 +19,8 @@ WORTH_SAYING: Final = 1.0
 
 def note(verdict: GiveUp, sends: int, parts: WaitParts | None = None) -> str:
     """One sentence: how often it was tried, how long it waited and for what, why it stopped and, where that helps, what to
-    set. ``parts`` are those of all its waits, where they are known."""
+    set. ``parts`` are those of all its waits, where they are known.
+    """
     asked = "" if verdict.asked is None or verdict.asked < 0.001 else f", next wait {verdict.asked:.3f} s"
     because = _BECAUSE[verdict.reason]
     if verdict.reason == "budget_exceeded" and verdict.paused > WORTH_SAYING:

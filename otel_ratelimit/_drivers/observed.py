@@ -83,7 +83,7 @@ class ObservedSession(Session):
         if self.place.held > 0:
             self._traced().foresee("admission", self.place.held)
 
-    def _made_late(self, event: Event) -> Generator[Command, Any, Verdict]:
+    def _made_late(self, _event: Event) -> Generator[Command, Any, Verdict]:
         core = self._core = call.observe()
         core.send(None)
         return core

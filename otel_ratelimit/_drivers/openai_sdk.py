@@ -152,8 +152,10 @@ def body_of(response: Any) -> bytes | None:
 
 
 def is_small_json(response: Any) -> bool:
-    """Whether the body is one JSON document that was made as a whole, as errors are, though a stream was asked for. (A stream of
-    unknown length may be announced as JSON too.)"""
+    """Whether the body is one JSON document that was made as a whole, as errors are, though a stream was asked for.
+
+    A stream of unknown length may be announced as JSON too.
+    """
     length = response.headers.get("content-length", "")
     kind = response.headers.get("content-type", "")
     return kind.startswith("application/json") and length.isdecimal() and len(length) < 6 and int(length) < _SMALL
@@ -177,7 +179,8 @@ async def read_whole_async(response: Any) -> Any:
 
 def may_be_opened_again(options: Any) -> bool:
     """Whether the stream that a request asks for can be asked for again: what a GET resumes is over, and a run of the
-    Assistants API has changed its thread."""
+    Assistants API has changed its thread.
+    """
     return options.method.lower() == "post" and "threads" not in options.url
 
 

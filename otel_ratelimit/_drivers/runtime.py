@@ -28,7 +28,8 @@ class Clock(NamedTuple):
 
 class Known:
     """What is worked out once for all requests of one client, path and model. Has no ``repr`` of its parts: ``payer`` is
-    the client's own credential, kept beside the client's own reference to it, to notice when that changes."""
+    the client's own credential, kept beside the client's own reference to it, to notice when that changes.
+    """
 
     __slots__ = ("api_key", "base_url", "headers", "line", "organization", "payer", "project", "query", "subject")
 
@@ -40,8 +41,10 @@ class Known:
         self.see(client)
 
     def see(self, client: Any) -> None:
-        """What shows at a glance that the payer is still the same. (Default headers and query by the mappings that hold them: the
-        SDK makes new ones for each client.)"""
+        """What shows at a glance that the payer is still the same.
+
+        Default headers and query by the mappings that hold them: the SDK makes new ones for each client.
+        """
         self.headers = getattr(client, "_custom_headers", None)
         self.query = getattr(client, "_custom_query", None)
         self.api_key = getattr(client, "api_key", None)

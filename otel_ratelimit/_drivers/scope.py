@@ -22,7 +22,8 @@ current: Final[ContextVar[Session | None]] = ContextVar("otel_ratelimit_session"
 
 def restore(session: Session, outer: Session | None) -> None:
     """Undo ``current.set(session)``, also in another context: a coroutine that is dropped ends wherever it is collected, in the
-    middle of another call perhaps, which is left alone."""
+    middle of another call perhaps, which is left alone.
+    """
     present = current.get()
     if present is None or present is session or present.ended:
         current.set(outer)

@@ -125,7 +125,8 @@ class MemoryStore:
 
     def payer(self, credential: object, *others: str) -> bytes:
         """Who pays, as an account names it: a keyed hash of the credential (or of whoever provides one) and what goes
-        with it."""
+        with it.
+        """
         secret = credential if isinstance(credential, str) else f"provider {id(credential)}"
         digest = hashlib.blake2b(key=_hash_key, digest_size=16)
         for part in (secret, *others):
@@ -140,7 +141,8 @@ class MemoryStore:
 
     def levels(self) -> Iterable[tuple[Any, str, str, float, float, float]]:
         """Label, kind, window, limit, what remains of it, and seconds until it is full, for each limit that is known: of several
-        of one kind and window (a project's beside an organisation's) the tightest."""
+        of one kind and window (a project's beside an organisation's) the tightest.
+        """
         with self._lock:
             now = self._now
             found = [(line.label, line.admission.levels(now)) for line in self._lines.values()]
@@ -207,7 +209,8 @@ class MemoryStore:
 
 class Place:
     """One call's place: waiting, in flight, answered, or given back. Used by one thread or task at a time; only ``wake``
-    comes from others."""
+    comes from others.
+    """
 
     _ticket: Ticket | None = None
     _wake: Callable[[], object] | None = None
@@ -235,7 +238,8 @@ class Place:
         self, store: MemoryStore, line: Line, paced: bool, cost: Cost, priority: Priority, now: float
     ) -> bool:
         """A place where ``MemoryStore.place`` would make one, and take it where it is certain to be free: by far the usual call,
-        in one step because each step costs it. False: it is not taken, :meth:`reserve` tells."""
+        in one step because each step costs it. False: it is not taken, :meth:`reserve` tells.
+        """
         self._store = store
         self._admission = admission = line.admission
         self._paced = paced

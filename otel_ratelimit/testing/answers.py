@@ -24,7 +24,8 @@ DEFAULT_OUTPUT: Final = 16
 
 def estimate_tokens(body: Mapping[str, Any]) -> int:
     """What a request is charged at admission: the larger of its output limit and an estimate of its input (four
-    characters to a token), as OpenAI's documentation has it."""
+    characters to a token), as OpenAI's documentation has it.
+    """
     text = 0
     for name in ("messages", "input", "prompt", "instructions"):
         if body.get(name):

@@ -136,13 +136,15 @@ class ThrottlingApp:
 
     def script(self, replies: Iterable[Reply | Fault]) -> None:
         """Answer the coming requests with these, one each, before the limits have a say again. What is left of an earlier
-        script is dropped."""
+        script is dropped.
+        """
         with self._lock:
             self._script = deque(replies)
 
     def set_limit(self, limit: Limit) -> None:
         """Change the size of the limit of that kind and window, as an upgrade in mid-flight does; or add it. Of a changed
-        one the same share stays in use as before; ``Limit.used`` is for a new one."""
+        one the same share stays in use as before; ``Limit.used`` is for a new one.
+        """
         with self._lock:
             self._buckets.change(self._clock(), limit)
 
@@ -158,6 +160,7 @@ class ThrottlingApp:
     # --- ASGI -----------------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI asks for it."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return

@@ -170,7 +170,8 @@ _PREFIX: Final = re.compile(r"\A(/v1|/openai/v1|/openai/deployments/[^/]+|/opena
 
 async def ordinary(request: Request, body: Mapping[str, Any]) -> Response:
     """The answer that the endpoint gives when nothing is in the way: a 404 as OpenAI words it for an unknown one, a 400
-    for a request that it cannot make sense of."""
+    for a request that it cannot make sense of.
+    """
     path = _PREFIX.sub("", request.url.path, count=1)
     for method, pattern, handler in _ROUTES:
         match = pattern.match(path)

@@ -49,7 +49,8 @@ class Reply:
     @property
     def is_throttle(self) -> bool:
         """Whether it tells the caller that there were too many: by its status, by the last event of its stream, or by an error in
-        the body of a 200."""
+        the body of a 200.
+        """
         if self.status in THROTTLES:
             return True
         last = self.events[-1] if self.events else self.json

@@ -114,7 +114,8 @@ class ThrottlingServer:
 
     def script(self, replies: Iterable[Reply | Fault]) -> None:
         """Answer the coming requests with these, one each; then the limits rule again. What is left of an earlier script is
-        dropped."""
+        dropped.
+        """
         self.app.script(replies)
 
     def set_limit(self, limit: Limit) -> None:

@@ -39,7 +39,8 @@ AZURE: Final = Dialect(message="azure")
 
 def duration(seconds: float) -> str:
     """A duration in seconds as OpenAI prints it, which is as Go does, truncated to milliseconds: ``0s``, ``564ms``,
-    ``1.25s``, ``1m9.696s``, ``14h29m11.04s``."""
+    ``1.25s``, ``1m9.696s``, ``14h29m11.04s``.
+    """
     milliseconds = math.floor(seconds * 1000 + TOLERANCE)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -54,7 +55,8 @@ def duration(seconds: float) -> str:
 
 def limit_headers(states: Iterable[State]) -> dict[str, str]:
     """``x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}``. Of several windows of one kind, the
-    longest is shown: OpenAI was seen to describe the day."""
+    longest is shown: OpenAI was seen to describe the day.
+    """
     headers: dict[str, str] = {}
     for state in sorted(states, key=lambda state: state.limit.window):
         name = state.limit.kind.replace("_", "-")
@@ -71,7 +73,8 @@ def retry_after_headers(delay: float) -> dict[str, str]:
 
 def _window(limit: Limit) -> tuple[str, str]:
     """The words for a limit's window, and its shorthand: ``tokens per min``, `` (TPM)``. OpenAI has no words for an odd
-    window; it is named in seconds then, since a wrong one would contradict the numbers."""
+    window; it is named in seconds then, since a wrong one would contradict the numbers.
+    """
     unit = _UNITS[limit.kind]
     window = _WINDOWS.get(limit.window)
     if window is None:

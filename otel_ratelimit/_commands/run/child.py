@@ -21,7 +21,8 @@ UNSENT: Final = ".unsent"
 
 def pre_instrument() -> None:
     """Entry point ``opentelemetry_pre_instrument``: ``opentelemetry-instrument`` hides our ``sitecustomize`` behind its own,
-    and calls this before it instruments. Does nothing outside of ``otel-ratelimit run``."""
+    and calls this before it instruments. Does nothing outside of ``otel-ratelimit run``.
+    """
     if os.environ.get(DIRECTORY) and Folder(os.environ[DIRECTORY]).is_there():
         _listen()
 

@@ -57,7 +57,8 @@ class Folder:
 
     def make(self) -> None:
         """The folder ``inside``."""
-        with Folder(self._path)._opened() as handle:
+        outer = Folder(self._path)
+        with outer._opened() as handle:
             os.mkdir(self._at(handle, self._inside, outer=True), 0o700, **_relative("dir_fd", handle))
 
     def is_there(self) -> bool:

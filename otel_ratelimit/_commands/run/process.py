@@ -71,7 +71,7 @@ def _watched(program: list[str], environment: Mapping[str, str], before: Any, ti
 
 
 def _handled(program: list[str], environment: Mapping[str, str], tick: Callable[[], None]) -> int:
-    """Where nobody tells who sent a signal: Ctrl-C and Ctrl-\\ count as the terminal's while we are in its foreground."""
+    r"""Where nobody tells who sent a signal: Ctrl-C and Ctrl-\ count as the terminal's while we are in its foreground."""
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: object) -> None:

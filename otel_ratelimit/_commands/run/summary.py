@@ -80,7 +80,8 @@ def _totals(models: Sequence[ModelFigures]) -> dict[str, Any]:
 
 def _lost(name: str, model: ModelFigures, seconds: float) -> list[Line]:
     """How long calls of one model waited. What a higher limit saves can only be bounded: while calls wait for a limit, work
-    goes through at the limit's own speed, so twice the limit takes half that time, if nothing else is the bottleneck."""
+    goes through at the limit's own speed, so twice the limit takes half that time, if nothing else is the bottleneck.
+    """
     total = sum(model.waited.values())
     waited = length(union(stretch for stretches in model.stretches.values() for stretch in stretches))
     lines = [

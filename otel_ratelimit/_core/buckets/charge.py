@@ -110,7 +110,8 @@ class ChargeModel:
 
     def learn_requested(self, cost: Cost, charged: float) -> None:
         """``Requested`` of a refused call. Calls that cost more than expected are refused more often, so once sums over
-        all calls have been learned, this one only tells which rule it is."""
+        all calls have been learned, this one only tells which rule it is.
+        """
         self.learn(cost, charged, biased=self._ratios[self._rule].calls >= ENOUGH_CALLS)
 
     def learn(self, cost: Cost, charged: float, *, biased: bool = False) -> None:

@@ -151,11 +151,11 @@ class Buckets:
             by_message = twin.kind == bucket.kind and twin.window == bucket.window and not other.by_header
             if other is found or (by_message and other.is_size_of(before)):
                 twin.resize(limit, window)
-        found._refusal = None
+        found.refusal = None
 
     def _split(self, found: Tracked, slot: Slot, call: Call) -> Tracked:
         """The header is about another bucket than the one that refused."""
-        found._refusal = None
+        found.refusal = None
         found.by_header = False
         bucket = found.bucket
         bucket.enforce_per_second(2.0 * call.amounts[found.index])
@@ -202,7 +202,7 @@ class Buckets:
         said.see_size(limit, call.sequence)
         if said.several and not found.several:
             self.doubt(found)
-        found._refusal = Refusal(level, call.sent_at, call.latest, call.taken_now[index], found.bucket.full_at)
+        found.refusal = Refusal(level, call.sent_at, call.latest, call.taken_now[index], found.bucket.full_at)
         return found
 
     def _spoken_of(
@@ -233,11 +233,11 @@ class Buckets:
 
     def _mention(self, found: Tracked) -> None:
         self._turn += 1
-        found._spoken_of = self._turn
+        found.spoken_of = self._turn
 
     def _add(self, found: Tracked) -> Tracked:
         if len(self.tracked) >= MOST_BUCKETS:
-            oldest = min(self.tracked, key=lambda one: one._spoken_of)
+            oldest = min(self.tracked, key=lambda one: one.spoken_of)
             self.tracked = [one for one in self.tracked if one is not oldest]
             self.slots = {slot: one for slot, one in self.slots.items() if one is not oldest}
         self.tracked = [*self.tracked, found]

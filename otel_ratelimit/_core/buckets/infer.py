@@ -41,7 +41,8 @@ SAME_WINDOW: Final = 0.05
 
 def unit_of(window: float | None) -> str:
     """The name of a window, for people: of one that has none the longest unit that fits into it ("second" for ten of them, as
-    ``Throttle.window`` has it), so that measured windows make no labels without end; ``unknown`` for one that is not known."""
+    ``Throttle.window`` has it), so that measured windows make no labels without end; ``unknown`` for one that is not known.
+    """
     if window is None:
         return "unknown"
     fits = [name for name, seconds in WINDOW_SECONDS.items() if seconds <= window * (1.0 + SAME_WINDOW)]

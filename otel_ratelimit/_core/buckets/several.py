@@ -42,7 +42,8 @@ MESSAGE: Final = "message"
 
 class _Word(NamedTuple):
     """The least that an answer said of late: units left, less the refill up to then, plus half of what our calls took up to then
-    (half: charges are estimates); the latest request that had left when it came; when the limit is full again."""
+    (half: charges are estimates); the latest request that had left when it came; when the limit is full again.
+    """
 
     least: float
     latest: int

@@ -72,7 +72,8 @@ class Call(NamedTuple):
 
 class _End(NamedTuple):
     """What a reading said of the time at which the limit is full again: that time, when the request left, units left, seconds
-    until then."""
+    until then.
+    """
 
     at: float
     sent_at: float
@@ -82,7 +83,8 @@ class _End(NamedTuple):
 
 class Refusal(NamedTuple):
     """What a refusal's message said: units that were left, when the request was sent, the latest request that had left when the
-    refusal came, all that had been taken of the unit by then, and when the limit is full again, by its headers."""
+    refusal came, all that had been taken of the unit by then, and when the limit is full again, by its headers.
+    """
 
     level: float
     sent_at: float
@@ -103,13 +105,15 @@ class Tracked:
         exhausted: whether the last reading, on a refusal, showed too little left for the call.
         fixed: whether it is a window that starts anew at its end, as far as is known.
         grain: seconds to which this header's times are printed.
+        refusal: the last refusal whose message spoke of it, while the headers of later answers are still compared to it.
+        spoken_of: the turn in which the server last spoke of it.
         several: whether it is one of several behind one address, of which a call meets any: it holds no call back.
         doubt: units that it lacked, as was thought, for probes that were served in a row.
     """
 
     __slots__ = (
-        "_end", "_ends", "_last", "_measured", "_refusal", "_spoken_of", "ambiguous", "bucket", "by_header", "doubt", "exhausted",
-        "grain", "index", "named", "several",
+        "_end", "_ends", "_last", "_measured", "ambiguous", "bucket", "by_header", "doubt", "exhausted",
+        "grain", "index", "named", "refusal", "several", "spoken_of",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket, index: int, *, by_header: bool, named: bool) -> None:
@@ -122,9 +126,8 @@ class Tracked:
         self.grain = 1.0
         self.several = False
         self.doubt = 0.0
-        self._spoken_of = 0
-        self._refusal: Refusal | None = None
-        """The last refusal whose message spoke of it, while the headers of later answers are still compared to it."""
+        self.spoken_of = 0
+        self.refusal: Refusal | None = None
         self._last: tuple[float, float] | None = None
         """What the last header that the bucket did not explain said: units left, seconds until full."""
         self._end: _End | None = None
@@ -175,23 +178,25 @@ class Tracked:
     def contradicted_by(self, remaining: float, call: Call) -> bool:
         """Whether a header that shows ``remaining`` cannot be about the bucket that refused: more is left than its refill since
         then can have brought. Only a request that left after that refusal tells: an earlier one may have been served before
-        it."""
-        refusal = self._refusal
+        it.
+        """
+        refusal = self.refusal
         if refusal is None or call.sequence <= refusal.latest:
             return False
         if call.sent_at >= refusal.full_at:
-            self._refusal = None
+            self.refusal = None
             return False
         bucket = self.bucket
         since = 0.5 * (call.taken[self.index] - refusal.taken)  # half: these are estimates, and may be too high
         if since > 2.0 * SPLIT * bucket.limit:
-            self._refusal = None
+            self.refusal = None
         most = refusal.level + max(call.sent_at - refusal.sent_at, 0.0) * bucket.rate - since
         return remaining > most + SPLIT * bucket.limit
 
     def measure(self, limit: float, remaining: float, reset: float, sent_at: float) -> None:
         """A header that shows ``reset`` seconds until full: its window, and how much of it can be saved up, where it does not fit
-        what is believed of the bucket."""
+        what is believed of the bucket.
+        """
         if reset % 1.0:
             self.grain = FINE_GRAIN
         self._watch_end(remaining, reset, sent_at)

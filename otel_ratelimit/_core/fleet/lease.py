@@ -73,7 +73,8 @@ class Lease:
 
     def expected(self, now: float, ahead: Amounts) -> float:
         """When a call is expected to go if ``ahead`` of this process goes first, itself included. First come first served over
-        the fleet: as large a part of the others' calls is ahead as of ours."""
+        the fleet: as large a part of the others' calls is ahead as of ours.
+        """
         at = now
         for flow in self.answer.flows.values():
             ours = self.ours[flow.counts]

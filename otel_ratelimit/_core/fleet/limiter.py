@@ -211,7 +211,8 @@ class FleetLimiter:
 
     def _observe(self, reservation: Reservation, tracked: Tracked, level: float, after: float, sent_at: float) -> None:
         """The server said that ``level`` was left of a bucket; ``after``: that, or what would have been had it served the
-        call."""
+        call.
+        """
         name = name_of(tracked)
         said = self._said.get(name)
         if said is None:

@@ -168,7 +168,8 @@ def _bounded(amounts: Amounts) -> list[float]:
 
 class Flow(NamedTuple):
     """What the fleet believes of one bucket: which amounts it counts, units at the answer's mark, units a second that flow in,
-    units that must be left, and what it holds when full."""
+    units that must be left, and what it holds when full.
+    """
 
     counts: int
     level: float

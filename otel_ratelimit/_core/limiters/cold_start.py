@@ -21,10 +21,9 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class ColdStartTuning:
-    """
-    Attributes:
-        calls: calls that go at once before the first answer; also the answers without a word of limits after which it is over.
-        doubling: seconds in which their number doubles after that.
+    """Attributes:
+    calls: calls that go at once before the first answer; also the answers without a word of limits after which it is over.
+    doubling: seconds in which their number doubles after that.
     """
 
     calls: int = 24

@@ -171,7 +171,8 @@ class CombinedLimiter:
 
     def take_fast(self, now: float, reservation: Reservation) -> bool:
         """:meth:`take`, if the call surely leaves every bucket above half; False: nothing was done. By far the usual call: its
-        steps stand in one place, because a step into another function costs more than the step."""
+        steps stand in one place, because a step into another function costs more than the step.
+        """
         most = self._fast_most
         if most is NEVER or now > self._fast_until:
             return False
@@ -252,7 +253,8 @@ class CombinedLimiter:
 
     def settle_fast(self, now: float, reservation: Reservation) -> bool:
         """An attempt was answered well, and that is all that it can teach: it took the fast path, and headers were looked at just
-        now. False: it may be so or not; nothing was done, call :meth:`settle`."""
+        now. False: it may be so or not; nothing was done, call :meth:`settle`.
+        """
         if (
             reservation.predictions is not None
             or self._fast_most is NEVER
@@ -366,7 +368,8 @@ class CombinedLimiter:
 
     def grant(self, most: Amounts | None) -> None:
         """Totals up to which calls may take the fast path, by a fleet's word; None: the own buckets tell, from the next call
-        on."""
+        on.
+        """
         self.granted = most
         self._fast_most = NEVER if most is None else most
         self._fast_until = math.inf

@@ -117,7 +117,8 @@ class Limiter(Protocol):
 
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> float:
         """The earliest time at which a call that takes ``amounts`` may go: ``now`` or earlier: at once; inf: after an answer.
-        ``held``: what is kept for other calls beside it; None if nothing."""
+        ``held``: what is kept for other calls beside it; None if nothing.
+        """
 
     def take(self, now: float, reservation: Reservation) -> None:
         """A call goes."""

@@ -14,7 +14,8 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 class Turn(NamedTuple):
     """When a call may go (``now`` or earlier: at once; inf: after an answer), and whether it goes as a probe then. ``early``: as
-    one that goes although the evidence is fresh."""
+    one that goes although the evidence is fresh.
+    """
 
     at: float
     probe: bool
@@ -23,7 +24,8 @@ class Turn(NamedTuple):
 
 class Level(NamedTuple):
     """What a bucket holds, for telemetry: units of ``kind``; ``window`` in seconds, None if unknown; ``reset``: seconds until it
-    is full again if nothing more is taken."""
+    is full again if nothing more is taken.
+    """
 
     kind: str
     scope: str

@@ -120,7 +120,8 @@ class RetryAfter:
 
     def _weigh(self, reservation: Reservation, attempt: Attempt, diagnosis: Diagnosis) -> None:
         """What became of a request that left after another one, no larger, had been told to stay away, before that time was
-        over."""
+        over.
+        """
         if reservation.sequence <= self._told_by or attempt.departed(reservation.taken_at) >= self._told_until:
             return
         if diagnosis.cause is Cause.SERVED and reservation.amounts.tokens >= self._told_tokens:

@@ -125,7 +125,8 @@ class TrackedBuckets:
     def worth_asking(self, now: float, amounts: Amounts) -> bool:
         """Whether a call that takes ``amounts``, and goes now, shows something new of a bucket: one that lacks more than half of
         the call. Not a window, which refills nothing before its end; nor one of many requests, which would be charged for it; nor
-        one that holds a second's share, which runs over while it is asked."""
+        one that holds a second's share, which runs over while it is asked.
+        """
         taken, latest = self._traffic.taken, self._traffic.latest
         for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
@@ -138,7 +139,8 @@ class TrackedBuckets:
 
     def room(self, now: float, share: float, error: float) -> tuple[Amounts, float]:
         """Totals up to which every bucket holds more than ``share`` of its capacity for sure, and the time up to which that is
-        certain to within ``error`` of its capacity: what is refilled beyond the brim meanwhile must not count as left."""
+        certain to within ``error`` of its capacity: what is refilled beyond the brim meanwhile must not count as left.
+        """
         most = [math.inf, math.inf, math.inf, math.inf]
         until = math.inf
         traffic = self._traffic
@@ -236,7 +238,7 @@ class TrackedBuckets:
         throttle: Throttle,
         reported: dict[Tracked, float],
     ) -> None:
-        """ "Limit, Used, Requested" of a message: the level, to the unit, at the moment of the refusal."""
+        """What a message says by "Limit, Used, Requested": the level, to the unit, at the moment of the refusal."""
         if throttle.limit is None or throttle.used is None or not 0 <= throttle.used <= 2.0 * throttle.limit:
             return
         level = throttle.limit - throttle.used
@@ -307,7 +309,8 @@ class TrackedBuckets:
 
     def _doubt(self, reservation: Reservation, reported: Mapping[Tracked, float]) -> None:
         """A probe was served: what the buckets lacked for it, they had. Those that headers speak of are judged by what they
-        say."""
+        say.
+        """
         for bucket, after in reservation.predictions or ():
             for tracked in self.buckets.holding:
                 if tracked.bucket is not bucket or tracked in reported:
@@ -335,7 +338,8 @@ class TrackedBuckets:
 
     def is_too_large(self, reservation: Reservation) -> bool:
         """Whether a call that was refused is larger than any that is served, by far or refused again and again: then it may well
-        be larger than the limit, and its refusals say nothing of the pace at which the others may go."""
+        be larger than the limit, and its refusals say nothing of the pace at which the others may go.
+        """
         times = 1.0 if reservation.refusals > 1 else MUCH_LARGER
         return reservation.amounts.tokens > times * self._largest > 0.0
 

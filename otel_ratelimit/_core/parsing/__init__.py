@@ -98,7 +98,8 @@ def parse_stream_event(
 
 class Readings:
     """The limits in a response's headers (see ``limits.read_limits``), read only when somebody looks: while no limit is near,
-    most answers tell nothing that matters."""
+    most answers tell nothing that matters.
+    """
 
     __slots__ = ("_headers",)
 

@@ -96,7 +96,7 @@ def gather(body: object, now: float) -> Evidence:
 
 @lru_cache(maxsize=1024)
 def _snake_case(key: str) -> str:
-    """ "errorCode" and "error-code" as "error_code". Cached: servers repeat themselves."""
+    """Turn "errorCode" and "error-code" into "error_code". Cached: servers repeat themselves."""
     return words_of(key).strip().replace(" ", "_")
 
 

@@ -155,7 +155,7 @@ def documents(text: str) -> list[object]:
 
 
 def unescaped(text: str) -> str:
-    """Text with its ``\\uXXXX`` read, as they stand in JSON that was cut off, or that was encoded twice."""
+    r"""Text with its ``\uXXXX`` read, as they stand in JSON that was cut off, or that was encoded twice."""
     return _ESCAPE.sub(_character, text) if "\\u" in text else text
 
 

@@ -131,7 +131,8 @@ _CHINESE_WINDOW = _any(
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What a text is about: ``kind`` of limit (None: not said), its ``window`` (None: not said), and of how many such units
-    it really is: "second" and 10 for "per 10 seconds"."""
+    it really is: "second" and 10 for "per 10 seconds".
+    """
 
     kind: LimitKind | None = None
     window: LimitWindow | None = None

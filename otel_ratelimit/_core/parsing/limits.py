@@ -257,7 +257,7 @@ def _seconds(raw: object, unit: float, now: float | None) -> float | None:
 
 @lru_cache(maxsize=4096)
 def _plain_duration(raw: bytes | str) -> float | None:
-    """ "12ms", "6m0s": what needs no clock, and comes back again and again."""
+    """Read "12ms", "6m0s": what needs no clock, and comes back again and again."""
     length = parse_duration(_text(raw))
     return plausible_delay(length) if length is not None else None
 

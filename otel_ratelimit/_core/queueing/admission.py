@@ -81,7 +81,8 @@ class Admission:
 
     def join_fast(self, ticket: Ticket, now: float) -> bool:
         """:meth:`join`, if no call waits and every limit surely has more than enough room: by far the usual call. False: it may
-        be so or not; nothing was done."""
+        be so or not; nothing was done.
+        """
         if self.queue.waiting or now < self._now:
             return False
         ticket.reservation = reservation = Reservation()
@@ -152,7 +153,8 @@ class Admission:
 
     def probe(self, ticket: Ticket, now: float) -> float | None:
         """The call goes although there is no room: None. Else a probe is on its way: the time before which asking again is
-        pointless, unless woken earlier, by the answer of that one at the latest."""
+        pointless, unless woken earlier, by the answer of that one at the latest.
+        """
         if ticket.state == WAITING:
             self.arrive(now)
             busy_until = self.limits.probe_busy_until
@@ -166,7 +168,8 @@ class Admission:
 
     def closed_until(self, ticket: Ticket) -> tuple[float | None, bool]:
         """Until when the server told the call to stay away that it refused last, None where it has refused none, or a larger one;
-        and whether that was since this call came, or came back."""
+        and whether that was since this call came, or came back.
+        """
         evidence = self.limits.evidence
         if evidence is None or evidence.tokens > ticket.amounts.tokens:
             return None, False
@@ -174,7 +177,8 @@ class Admission:
 
     def settle_fast(self, ticket: Ticket, now: float) -> bool:
         """An attempt was answered well, and that is all that it can teach: no call waits, and every limit is far. False: it may
-        be so or not; nothing was done, call :meth:`settle`."""
+        be so or not; nothing was done, call :meth:`settle`.
+        """
         reservation = ticket.reservation
         if ticket.state != IN_FLIGHT or reservation is None or self.queue.waiting:
             return False

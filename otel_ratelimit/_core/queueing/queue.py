@@ -182,7 +182,8 @@ class Queue:
 
     def ahead(self, ticket: Ticket) -> tuple[float, float]:
         """Requests and tokens that are served before this waiting call is done, itself included. Those of throttled calls in
-        the midst of others are their share of the whole."""
+        the midst of others are their share of the whole.
+        """
         requests = tokens = 0.0
         for priority, lane in self._lanes.items():
             mine = priority == ticket.priority
