@@ -12,7 +12,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_ratelimit import _early, _settings, _setup
-from otel_ratelimit._core.policy import MEMORY, ConfigurationError, Policy, Priority, check_setting
+from otel_ratelimit._core.policy import ConfigurationError, Policy, Priority, check_setting
+from otel_ratelimit._core.store_url import MEMORY
 from otel_ratelimit._drivers import loops
 from otel_ratelimit._drivers.scope import block_policy, block_priority
 from otel_ratelimit._telemetry.callbacks import Callbacks, OnThrottle, OnWait, block_callbacks

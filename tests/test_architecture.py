@@ -22,6 +22,18 @@ LAYERS = [  # a module may import from its own layer and from those below it
     ["_guard", "_core", "_version"],
 ]
 
+CORE_LAYERS = [  # the same inside the core
+    ["call", "waits", "opening"],
+    ["fleet"],
+    ["queueing"],
+    ["limiters"],
+    ["parsing"],
+    ["buckets"],
+    ["events", "attempt", "cost"],
+    ["policy"],
+    ["amounts", "throttle", "store_url", "words"],
+]
+
 
 def layer_of(module: str) -> int:
     """Index of the layer of a dotted name below otel_ratelimit."""
@@ -29,15 +41,29 @@ def layer_of(module: str) -> int:
     return next(index for index, names in enumerate(LAYERS) if head in names)
 
 
+def core_layer_of(module: str) -> int:
+    """Index of the layer of a dotted name below otel_ratelimit._core."""
+    head = module.split(".")[2]
+    return next(index for index, names in enumerate(CORE_LAYERS) if head in names)
+
+
 def dotted(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module named in an import statement; ``from package import module`` counts as the module."""
+def imports_of(path: Path, *, types: bool = True) -> set[str]:
+    """Every module named in an import statement; ``from package import module`` counts as the module.
+
+    Without ``types``: not what is imported for the type checker alone.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if not types:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -57,6 +83,35 @@ def test_imports_point_downward(path: Path) -> None:
     for name in imports_of(path):
         if name.split(".")[0] == "otel_ratelimit" and not name.startswith("otel_ratelimit.testing"):
             assert layer_of(name) >= own, f"{dotted(path)} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if "_core" in path.parts and dotted(path).count(".") > 1], ids=dotted
+)
+def test_imports_inside_the_core_point_downward(path: Path) -> None:
+    """What decides knows what estimates, and what estimates knows what counts; never the other way round."""
+    own = core_layer_of(dotted(path))
+    for name in imports_of(path):
+        if name.startswith("otel_ratelimit._core."):
+            assert core_layer_of(name) >= own, f"{dotted(path)} imports {name}, which is above it"
+
+
+def test_no_two_modules_need_each_other() -> None:
+    """Not over others either; a type's name is no need."""
+    modules = {dotted(path): imports_of(path, types=False) for path in MODULES}
+    packages = {dotted(path) for path in MODULES if path.name == "__init__.py"}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " > ".join((*above[above.index(module) :], module))
+        if module not in done:
+            for name in modules.get(module, ()):
+                if name not in packages:
+                    visit(name, (*above, module))
+            done.add(module)
+
+    for module in modules:
+        visit(module, ())
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if "_core" in path.parts], ids=dotted)

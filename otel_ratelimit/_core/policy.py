@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from otel_ratelimit._core.store_url import FORMS, MEMORY, parse_store
 from otel_ratelimit._core.throttle import Throttle
 
 Mode = Literal["wait", "observe", "off"]
@@ -19,9 +20,6 @@ WhenRetriesDisabled = Literal["send", "pace", "wait"]
 MODES: Final[tuple[str, ...]] = get_args(Mode)
 PRIORITIES: Final[tuple[str, ...]] = get_args(Priority)
 WHEN_RETRIES_DISABLED: Final[tuple[str, ...]] = get_args(WhenRetriesDisabled)
-
-MEMORY: Final = "memory://"
-"""The store that is none: each process for itself."""
 
 MOST_BUDGET: Final = 600.0
 """Seconds. The largest budget that is not asked for by name: the SDK's own default timeout."""
@@ -151,9 +149,7 @@ def check_setting(name: str, value: Any, *, label: str | None = None) -> None:
         raise ConfigurationError(f"{label} must be one of {', '.join(WHEN_RETRIES_DISABLED)}; got {value!r}")
     if name == "pacing" and not isinstance(value, bool):
         raise ConfigurationError(f"{label} must be true or false; got {value!r}")
-    if name == "store" and value != MEMORY:
-        from otel_ratelimit._core.store_url import FORMS, parse_store  # noqa: PLC0415 - only where there is one to read
-
+    if name == "store":
         try:
             parse_store(value)
         except ValueError as wrong:

@@ -5,11 +5,13 @@ Owns the forms. Knows no client and opens nothing. No message quotes a URL or a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from otel_ratelimit._core.policy import MEMORY
+MEMORY: Final = "memory://"
+"""The store that is none: each process for itself."""
 
 DEFAULT_PREFIX: Final = "otel_ratelimit"
 """What all keys begin with."""
@@ -74,10 +76,7 @@ def parse_store(url: object) -> StoreAddress | None:
         return None
     if not isinstance(url, str):
         raise ValueError("it is no text")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("it is no URL") from None
+    parts = _split(url)
     kind = _SCHEMES.get(parts.scheme)
     if kind is None:
         raise ValueError("its scheme is none of these")
@@ -97,6 +96,23 @@ def parse_store(url: object) -> StoreAddress | None:
     return StoreAddress(
         "sentinel", "", hosts, unquote(service), _database(database), user, password, tls, query, prefix
     )
+
+
+def _split(url: str) -> SplitResult:
+    """Its parts. The standard library reads one host only, and since Python 3.14 refuses brackets with more around them: it is
+    shown none of the places.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    try:
+        several = re.match(r"([a-z+]+)://([^/?#]*)", url)
+        if several is None or _SCHEMES.get(several[1]) in (None, "single"):
+            return urlsplit(url)
+        scheme, places = several.groups()
+        return urlsplit(f"{scheme}://{url[several.end() :]}")._replace(netloc=places)
+    except ValueError:
+        raise ValueError("it is no URL") from None
 
 
 def _single(parts: SplitResult, query: dict[str, str], prefix: str) -> StoreAddress:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from otel_ratelimit._commands.output import Line, Style
-from otel_ratelimit._core.policy import MEMORY
+from otel_ratelimit._core.store_url import MEMORY
 
 Status = Literal["ok", "note", "warning", "failure"]
 

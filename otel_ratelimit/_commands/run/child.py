@@ -15,9 +15,6 @@ DIRECTORY: Final = "OTEL_RATELIMIT_RUN_DIRECTORY"
 LENT: Final = ".lent"
 """The ending of a file that says: the process of this number does not instrument itself."""
 
-UNSENT: Final = ".unsent"
-"""How the file's name ends in which a process says what of its telemetry could not be exported."""
-
 
 def pre_instrument() -> None:
     """Entry point ``opentelemetry_pre_instrument``: ``opentelemetry-instrument`` hides our ``sitecustomize`` behind its own,

@@ -18,7 +18,7 @@ from otel_ratelimit._commands.exports import SIGNALS, lines_of
 from otel_ratelimit._commands.output import Line, complain, counted, show
 from otel_ratelimit._commands.run import LATENCY, REQUESTS, TOKENS, child, process, summary
 from otel_ratelimit._commands.run.figures import Figures, plain
-from otel_ratelimit._commands.run.folder import Folder, GoneError
+from otel_ratelimit._commands.run.folder import UNSENT, Folder, GoneError
 from otel_ratelimit._commands.run.status import StatusLine
 
 BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
@@ -220,7 +220,7 @@ def _last_words(folder: Folder, seconds: float) -> list[Line]:
 def _unsent(folder: Folder) -> list[Line]:
     """What could not be exported, of all processes."""
     try:
-        names = folder.names(child.UNSENT)
+        names = folder.names(UNSENT)
     except GoneError:
         return []  # the last words say so
     found: dict[str, str] = {}

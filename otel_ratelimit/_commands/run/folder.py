@@ -21,6 +21,9 @@ MOST_FILES: Final = 10_000
 MOST_BYTES: Final = 1 << 26
 """Read of one file: 64 MiB. The figures of a process are some kilobytes, its traces one for each disturbed call."""
 
+UNSENT: Final = ".unsent"
+"""How the file's name ends in which a process says what of its telemetry could not be exported."""
+
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EMLINK})
 _HANDLES: Final = {os.open, os.unlink, os.rename, os.mkdir} <= os.supports_dir_fd and os.listdir in os.supports_fd
 """Not on Windows, where a user's temporary directory is the user's own."""

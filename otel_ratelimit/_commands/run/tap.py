@@ -19,9 +19,8 @@ from typing import Any, Final
 
 from otel_ratelimit import _guard
 from otel_ratelimit._commands.exports import ExportFailures
-from otel_ratelimit._commands.run.child import UNSENT
 from otel_ratelimit._commands.run.figures import Figures
-from otel_ratelimit._commands.run.folder import Folder, GoneError
+from otel_ratelimit._commands.run.folder import UNSENT, Folder, GoneError
 from otel_ratelimit._telemetry import names
 from otel_ratelimit._telemetry.instruments import Instruments, tightest
 
