@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def test_run_says_what_was_not_taken(command: Command, tmp_path: Path) -> None:
             "run",
             "--local",
             "--",
-            "python",
+            sys.executable,
             "app.py",
             OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
             OTEL_BSP_SCHEDULE_DELAY="100",
@@ -84,7 +85,7 @@ def test_run_says_nothing_where_all_went_well(command: Command, tmp_path: Path) 
     """No line."""
     (tmp_path / "app.py").write_text(ONE_CALL)
     with collector() as (endpoint, _):
-        done = command("run", "--local", "--", "python", "app.py", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        done = command("run", "--local", "--", sys.executable, "app.py", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     assert done.returncode == 0
     assert "exported" not in done.stderr
 
