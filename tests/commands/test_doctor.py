@@ -6,11 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -139,26 +135,12 @@ def test_nobody_listens(command: Command) -> None:
 def test_a_redis_that_is_there() -> None:
     """A real one; our own part of the URL does not reach the client."""
     pytest.importorskip("redis")
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    server = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.02)
-        (found,) = store.check({"OTEL_RATELIMIT_STORE": f"redis://127.0.0.1:{port}/0?prefix=shop"})
-    finally:
-        server.terminate()
-        server.wait(20)
+    from tests.helpers import redis_server
+
+    if redis_server.PROGRAM is None:
+        pytest.skip(redis_server.MISSING)
+    with redis_server.RedisServer() as server:
+        (found,) = store.check({"OTEL_RATELIMIT_STORE": f"{server.url}?prefix=shop"})
     assert found.status == "ok", found
     assert "answers after" in found.text
 

@@ -166,33 +166,20 @@ def test_the_celery_workers(tmp_path: Path) -> None:
     """A real Redis, two worker processes, forty tasks; all are answered."""
     needs("celery")
     needs("redis")
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    port = free_port()
-    redis = [
-        binary,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        str(tmp_path),
-    ]
+    from tests.helpers import redis_server
+
+    if redis_server.PROGRAM is None:
+        pytest.skip(redis_server.MISSING)
     with (
         ThrottlingServer([Limit("tokens", 11_700)], latency=0.01) as server,
-        running([*redis], dict(os.environ)),
+        redis_server.RedisServer() as redis,
     ):
         environment = {
             **clean(),
             "OPENAI_BASE_URL": server.base_url,
             "OPENAI_API_KEY": "local",
-            "CELERY_BROKER": f"redis://127.0.0.1:{port}/0",
-            "OTEL_RATELIMIT_STORE": f"redis://127.0.0.1:{port}/1",
+            "CELERY_BROKER": redis.url,
+            "OTEL_RATELIMIT_STORE": redis.url.removesuffix("0") + "1",
             "C_FORCE_ROOT": "1",  # CI runs as root
         }
         worker: list[str | Path] = [

@@ -9,8 +9,8 @@ import pytest
 
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
-from tests.stores import redis_server
-from tests.stores.redis_server import RedisServer
+from tests.helpers import redis_server
+from tests.helpers.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")

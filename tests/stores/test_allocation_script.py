@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from otel_ratelimit._core.fleet.messages import VERSION
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
-from tests.stores.redis_server import RedisServer
+from tests.helpers.redis_server import RedisServer
 
 LANES = {"interactive": 0, "normal": 1, "batch": 2}
 

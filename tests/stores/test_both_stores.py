@@ -20,7 +20,7 @@ from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.throttle import Throttle
 from otel_ratelimit._stores.memory import Account, MemoryStore, Place
 from otel_ratelimit._stores.redis import RedisStore
-from tests.stores.redis_server import RedisServer
+from tests.helpers.redis_server import RedisServer
 
 COST = Cost(100.0, 0.0)
 RATE = 1000.0

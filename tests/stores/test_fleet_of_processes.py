@@ -11,8 +11,8 @@ import time
 import pytest
 
 from otel_ratelimit.testing import Limit
+from tests.helpers.redis_server import RedisServer
 from tests.stores.fleet import run_fleet
-from tests.stores.redis_server import RedisServer
 
 pytestmark = [
     pytest.mark.timeout(280),

@@ -21,8 +21,8 @@ import pytest
 from otel_ratelimit._core.fleet.limiter import FleetLimiter
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
-from tests.stores import redis_server
-from tests.stores.redis_server import RedisServer, free_port
+from tests.helpers import redis_server
+from tests.helpers.redis_server import RedisServer, free_port
 from tests.stores.test_both_stores import know, open_redis_store, tell, wait
 
 SLOW = 2.0

@@ -15,7 +15,7 @@ import pytest
 import otel_ratelimit
 from otel_ratelimit import Policy
 from otel_ratelimit.testing import Limit, ThrottlingServer, throttle_reply
-from tests.stores.redis_server import RedisServer
+from tests.helpers.redis_server import RedisServer
 from tests.telemetry_probe import Probe
 
 MARK = "zxq"

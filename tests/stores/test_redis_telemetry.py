@@ -18,7 +18,7 @@ from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
 from otel_ratelimit._telemetry.causes import decode_cause, encode_cause
 from otel_ratelimit.testing import Limit, ThrottlingServer
-from tests.stores.redis_server import RedisServer, free_port
+from tests.helpers.redis_server import RedisServer, free_port
 from tests.stores.test_both_stores import COST, open_redis_store, wait
 from tests.telemetry_probe import Probe
 

@@ -17,8 +17,8 @@ from otel_ratelimit._core.store_url import parse_store
 from otel_ratelimit._settings import policy_from_environment
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis_client import Script
-from tests.stores import redis_server
-from tests.stores.redis_server import RedisServer, free_port
+from tests.helpers import redis_server
+from tests.helpers.redis_server import RedisServer, free_port
 from tests.stores.test_allocation_script import Fleet
 
 needs_redis = pytest.mark.skipif(redis_server.PROGRAM is None, reason=redis_server.MISSING)
@@ -64,6 +64,8 @@ def test_a_password(locked: RedisServer) -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_tls(tmp_path: Path) -> None:
     """``rediss://``: the certificate is checked."""
+    if not redis_server.has_tls():
+        pytest.skip(f"{redis_server.PROGRAM} was built without TLS")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",

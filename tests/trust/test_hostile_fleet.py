@@ -31,8 +31,8 @@ from otel_ratelimit._stores import redis_client
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
 from otel_ratelimit._stores.redis_client import MOST_ANSWER, Script, decoded
+from tests.helpers.redis_server import RedisServer
 from tests.stores.conftest import keys, own_redis, script, shared_redis
-from tests.stores.redis_server import RedisServer
 from tests.stores.test_allocation_script import Fleet
 from tests.stores.test_both_stores import open_redis_store, tell, wait
 from tests.unit.fleet.test_member import COST, Member, answer

