@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -20,6 +21,10 @@ if os.environ.get("CI"):
 # A shell starts its background jobs deaf to Ctrl-C, and the programs that the tests start and interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each client of the SDK reads the system's certificates anew, 30 ms of a test that speaks plain HTTP. One will do. (What
+# tests make of their own is named to their clients.)
+os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "data" / "certificate.pem"))
 
 collect_ignore = ["benchmarks"]  # measured on demand, not asserted: times on shared machines are noise
 
