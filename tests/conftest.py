@@ -24,7 +24,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Each client of the SDK reads the system's certificates anew, 30 ms of a test that speaks plain HTTP. One will do. (What
 # tests make of their own is named to their clients.)
-os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "data" / "certificate.pem"))
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "data" / "certificate.pem")
+
+# Hundreds of tests start a Python of their own: each would compile the whole SDK again, two seconds long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 collect_ignore = ["benchmarks"]  # measured on demand, not asserted: times on shared machines are noise
 
