@@ -115,13 +115,13 @@ def calls_that_must_end_well(caller: Caller, caplog: pytest.LogCaptureFixture) -
         server.script([throttle_reply(0.01)])
         assert caller(server, chat).choices
         server.script([Reply(status=500)])
-        assert caller(server, chat).choices
+        assert caller(server, chat, api_key="second").choices  # the first now waits for its turn
         server.script([throttle_reply(0.01)])
         with pytest.raises(openai.RateLimitError):
             caller(server, chat, max_retries=0)
         server.script([throttle_reply(300.0)] * 40)  # longer than the SDK alone, and so we, would sit out
         with pytest.raises(openai.RateLimitError):
-            caller(server, chat, max_retries=1, timeout=5.0)
+            caller(server, chat, api_key="third", max_retries=1, timeout=5.0)
         assert server.counts.requests <= 10
         server.script([])
         assert caller(server, chat, api_key="another").choices  # this one has learned to wait
