@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,10 +42,10 @@ def test_the_demo_and_the_file_that_it_leaves(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     plain, helped = figures(done.stdout, "calls answered")
-    assert helped == "200 of 200"
-    assert int(plain.split(" ")[0]) < 150
-    seconds = [float(text.removesuffix(" s")) for text in figures(done.stdout, "all over after")]
-    assert sum(seconds) < 30
+    assert helped == "75 of 75"
+    assert int(plain.split(" ")[0]) < 50
+    refused_alone, refused = (int(cell) for cell in figures(done.stdout, "throttled responses"))
+    assert 2 * refused < refused_alone
     counts = re.search(r"the server counted (\d+), the traces show (\d+), the metric says\s+(\d+)", done.stdout)
     assert counts is not None
     assert len(set(counts.groups())) == 1
@@ -128,12 +127,11 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
         for line in process.stdout:
             if line.startswith("with otel_ratelimit:   2"):
                 break
-        pressed = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert time.monotonic() - pressed < 10
+    assert "the same calls, the same limit" not in output  # it did not run to its end first
     assert process.returncode == 130
     assert "stopped" in errors
     assert "Traceback" not in errors

@@ -43,6 +43,11 @@ def demo(file: Path) -> int:
         counted = recorder.metrics()
         recorder.close()
     console.print(_comparison(plain, helped))
+    if not plain.failed:
+        console.print(
+            "openai alone failed none: something else than the limit holds this machine up, and the comparison says nothing",
+            soft_wrap=True,
+        )
     throttle_spans = sum(span.name.startswith("throttle") for span in spans)
     console.print(
         f"throttled responses: the server counted {helped.throttled}, the traces show {throttle_spans},"
