@@ -19,7 +19,7 @@ TOKENS_IN_USE = 170_000
 CALLS = 75
 CONCURRENCY = 32
 TOKENS_PER_CALL = 1_200
-"""Few and large: the limit lets 2.8 of them through in a second, which also a slow and busy machine can send, so that the limit and
+"""Few and large: the limit lets 2.8 of them through in a second, which also a slow and busy machine can send. So the limit and
 not the machine decides what becomes of them."""
 
 SERVICE_TIME = 0.5
