@@ -136,7 +136,7 @@ def mutation(session: nox.Session) -> None:
 def chain(session: nox.Session) -> None:
     """From a program through a real Collector to Prometheus and Alertmanager (``collector-config/tools.sh`` brings them)."""
     sync(session, "test")
-    session.run("python", "-m", "pytest", "-q", *(session.posargs or ["tests/collector"]))
+    session.run("python", "-m", "pytest", "-q", "-m", "not soak", *(session.posargs or ["tests/collector"]))
 
 
 @nox.session(python=PYTHONS[0])

@@ -11,6 +11,8 @@ import pytest
 from tests.collector.programs import CONFIGURATION, find, get, missing
 from tests.collector.traces import JaegerTraces
 
+pytestmark = pytest.mark.slow
+
 needs_jaeger = pytest.mark.skipif(missing("jaeger") is not None, reason=missing("jaeger") or "")
 
 

@@ -23,6 +23,7 @@ from tests.collector.stack import Collector
 from tests.collector.traces import SinkTraces, Span
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(missing("collector") is not None, reason=missing("collector") or ""),
     pytest.mark.timeout(180),
 ]

@@ -27,6 +27,7 @@ HARMED_YET: dict[int, str] = {
 """Of these, the ones that do not hold yet. A world that holds is taken out: its test fails until then."""
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(1200),  # the first one waits for all runs
     pytest.mark.skipif(
         int(openai.__version__.split(".")[0]) < 3, reason="drawn for the delays and retries of openai 3"

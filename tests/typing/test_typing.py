@@ -25,6 +25,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (Path(otel_ratelimit.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_there_is_a_type_error(tmp_path: Path) -> None:
     """A mistyped name is found before it runs; one that is made on demand is there."""
     pytest.importorskip("mypy")
