@@ -5,8 +5,10 @@ not installed are skipped.
 """
 
 import os
+import re
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nox
@@ -99,6 +101,11 @@ def packages(session: nox.Session) -> None:
     session.run("uv", "build", "--quiet", "--out-dir", "dist", external=True)
     built = sorted(str(path.absolute()) for path in Path("dist").iterdir() if path.suffix in (".whl", ".gz"))
     session.run("uvx", "--quiet", "twine", "check", "--strict", *built, external=True)
+    with zipfile.ZipFile(next(path for path in built if path.endswith(".whl"))) as wheel:
+        metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    beside = re.findall(r"\]\((?!https?:|#)[^)]*\)", metadata)
+    if beside:
+        session.error(f"links of the README that lead nowhere on the package index: {beside}")
     program = str(Path("tests/typing/api.py").absolute())
     for package in built:
         session.run_install("uv", "venv", "--quiet", "--clear", session.virtualenv.location)
