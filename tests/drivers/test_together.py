@@ -181,7 +181,7 @@ def test_a_cancelled_call_gives_its_place_back(instrumented: Instrumented) -> No
             with anyio.move_on_after(0.5) as scope:
                 await chat(client)
             assert scope.cancelled_caught
-            assert time.monotonic() - began < 2.0
+            assert time.monotonic() - began < 15.0  # of 30
 
     with ThrottlingServer() as server:
         anyio.run(main, server)
@@ -190,7 +190,7 @@ def test_a_cancelled_call_gives_its_place_back(instrumented: Instrumented) -> No
     assert call.attributes["otel_ratelimit.outcome"] == "cancelled"
     assert call.attributes["otel_ratelimit.throttled"] is True
     assert probe.total("otel_ratelimit.request.waiting") == 0
-    assert 0.3 < probe.points("otel_ratelimit.wait.duration")[0].sum < 1.5
+    assert 0.3 < probe.points("otel_ratelimit.wait.duration")[0].sum < 15.0
 
 
 def test_ctrl_c_in_a_wait_passes_at_once(instrumented: Instrumented) -> None:
@@ -207,7 +207,7 @@ def test_ctrl_c_in_a_wait_passes_at_once(instrumented: Instrumented) -> None:
         with pytest.raises(KeyboardInterrupt):
             chat(client)
         signal.signal(signal.SIGINT, handler)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 15.0  # of 30
         timer.join()
         client.close()
     assert (probe.only("rate_limited").attributes or {})["otel_ratelimit.outcome"] == "cancelled"
@@ -236,7 +236,7 @@ def test_a_turn_beyond_the_budget_is_told_at_once_and_as_ours(settings: Any, ins
     with ThrottlingServer([slow], latency=0.05) as server:
         began = time.monotonic()
         anyio.run(main, server)
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 12.0  # all 20 would take 18
     ours = [error for error in errors if isinstance(error, otel_ratelimit.AdmissionTimeoutError)]
     assert ours
     assert all("Policy.max_wait" in str(error) for error in ours)

@@ -35,7 +35,7 @@ def test_a_limit_of_two_seconds_runs_at_its_own_speed(
                 list(pool.map(lambda _: client.chat.completions.create(model="m", messages=MESSAGES), range(CALLS)))
         took = time.monotonic() - began
         assert server.counts.succeeded == CALLS
-        assert took < 5 * SECONDS
+        assert took < 15 * SECONDS
         assert server.counts.throttled < 2 * CALLS
 
 

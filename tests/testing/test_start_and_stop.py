@@ -14,6 +14,7 @@ import pytest
 from otel_ratelimit.testing import (
     ThrottlingServer,
 )
+from otel_ratelimit.testing import server as server_module
 from tests.testing.conftest import Caller, chat
 
 
@@ -58,8 +59,9 @@ def test_starting_twice_and_stopping_twice(server: ThrottlingServer) -> None:
     assert server.counts.requests == 2
 
 
-def test_stopping_with_idle_connections(plain: ThrottlingServer) -> None:
+def test_stopping_with_idle_connections(plain: ThrottlingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that keeps its connection open holds nobody up, and nothing is left."""
+    monkeypatch.setattr(server_module, "GRACE", 60.0)  # what a request in flight would be given
     before = servers_threads()
     server = ThrottlingServer()
     server.start()
@@ -67,7 +69,7 @@ def test_stopping_with_idle_connections(plain: ThrottlingServer) -> None:
         chat(client)
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 30.0
         with pytest.raises(openai.APIConnectionError):
             chat(client)
     assert servers_threads() == before
@@ -86,7 +88,7 @@ def test_stopping_with_a_request_in_flight(state: str, caplog: pytest.LogCapture
         until(lambda: bool(server._server and server._server.server_state.tasks))
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 30.0  # of 60
         assert connection.recv(10) == b""
     assert servers_threads() == before
     assert server.counts.requests == 0
