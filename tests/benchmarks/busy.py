@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks.busy --runs 10 --beside 4 [-- PYTEST ARGUMENTS]``: the test-suite on a machine that does other work.
+"""``python -m tests.benchmarks.busy --runs 10 --beside 4 [-- PYTEST ARGUMENTS]``: the tests on a machine that does other work.
 
-Runs the tests again and again with so many processes beside them that never rest, and tells what failed and how long each run took.
+Runs them again and again with so many processes beside them that never rest, and tells what failed and how long each run took.
 A verdict that hangs on the machine's speed shows here: no failure in ten runs is the aim.
 """
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -372,3 +373,10 @@ def test_whether_pytest_settings_are_capped(
     found = list(pytest_settings.check(variables, tmp_path))
     assert [check.status for check in found] == ([] if status is None else [status])
     assert all(check.advice for check in found if check.status == "note")
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_free_threaded_python_is_noted(locked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no global interpreter lock, and only there."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: locked, raising=False)
+    assert any("global interpreter lock" in one.text for one in versions.check()) is not locked

@@ -27,6 +27,8 @@ _RELATED: Final = (*_NEEDED, *_OPTIONAL, "opentelemetry-exporter-otlp-proto-grpc
 def check() -> Iterator[Check]:
     """Python, ourselves, what we need, what we can use, and whether they fit each other."""
     yield Check(AREA, "ok", f"otel-ratelimit {__version__}, Python {platform.python_version()} ({sys.executable})")
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        yield Check(AREA, "note", "Python runs without its global interpreter lock; that is not tested yet")
     ranges = _ranges()
     for name in _NEEDED:
         installed, wanted = _installed(name), ranges[name]
