@@ -19,8 +19,9 @@ shift
 [ "$(id -u)" = 0 ] || { echo "pythons.sh: needs root" >&2; exit 3; }
 command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >/dev/null 2>&1 ||
   { echo "pythons.sh: debootstrap cannot be had" >&2; exit 3; }
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-  grep -o 'https\?://[^ ]*debian/\?' | grep -v security | head -1)
+mirror=$({ grep -hsv '^ *#' /etc/apt/sources.list /etc/apt/sources.list.d/* || true; } |
+  sed -n 's#.*\(https\?://[^ ]*/debian\)/\?\( .*\)\?$#\1#p' | head -1)
+[ -n "$mirror" ] || { echo "pythons.sh: no Debian mirror in /etc/apt" >&2; exit 3; }
 root=${XDG_CACHE_HOME:-$HOME/.cache}/otel-ratelimit/sid
 
 inside() { # the environment of pip and uv goes along: where packages come from is the machine's affair
@@ -32,9 +33,13 @@ if [ ! -x "$root/usr/bin/apt-get" ]; then
   mkdir -p "$root"
   debootstrap --variant=minbase sid "$root" "$mirror" >"$root.log" 2>&1 || { tail -5 "$root.log" >&2; exit 3; }
 fi
-for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
-  [ ! -e "$file" ] || { mkdir -p "$root$(dirname "$file")" && cp -L "$file" "$root$file"; }
-done
+copied() {
+  local file
+  for file in "$@"; do
+    [ ! -e "$file" ] || { mkdir -p "$root$(dirname "$file")" && cp -L "$file" "$root$file"; }
+  done
+}
+copied /etc/resolv.conf /etc/hosts /etc/pip.conf
 mkdir -p "$root/root/.config"
 for directory in pip uv; do
   [ ! -d "$HOME/.config/$directory" ] || cp -rL "$HOME/.config/$directory" "$root/root/.config/"
@@ -44,8 +49,9 @@ trap 'umount "$root/proc"' EXIT
 [ -e "$root/dev/urandom" ] || mknod -m 666 "$root/dev/urandom" c 1 9
 [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
 
-inside apt-get update -qq
+inside apt-get -o Acquire::Check-Valid-Until=false update -qq # a mirror may be a snapshot
 inside apt-get install -y -qq --no-install-recommends "python$version-venv" "python$version" redis-server procps openssl >/dev/null
+copied /etc/ssl/certs/ca-certificates.crt # a machine may trust one of its own
 rm -rf "$root/work"
 mkdir "$root/work"
 git archive HEAD | tar -x -C "$root/work"
