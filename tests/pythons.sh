@@ -50,7 +50,8 @@ trap 'umount "$root/proc"' EXIT
 [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
 
 inside apt-get -o Acquire::Check-Valid-Until=false update -qq # a mirror may be a snapshot
-inside apt-get install -y -qq --no-install-recommends "python$version-venv" "python$version" redis-server procps openssl >/dev/null
+# A compiler: for a Python that is not released yet there are few wheels.
+inside apt-get install -y -qq --no-install-recommends "python$version-venv" "python$version-dev" g++ redis-server procps openssl >/dev/null
 copied /etc/ssl/certs/ca-certificates.crt # a machine may trust one of its own
 rm -rf "$root/work"
 mkdir "$root/work"

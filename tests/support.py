@@ -46,7 +46,7 @@ VERSIONS: Final = """
 ## Versions
 
 `uvx nox` runs the whole test-suite over openai 1.99, the last 1.x, 2.0, the last 2.x, 3.0 and the newest, each on Python 3.10
-to 3.13 as far as they are installed; `-s oldest` with the oldest wrapt and OpenTelemetry too, `-s newest` with the newest of
+to 3.15 as far as they are installed; `-s oldest` with the oldest wrapt and OpenTelemetry too, `-s newest` with the newest of
 everything. CI runs these two. An SDK in which a seam is missing that the hooks need gives one warning in the log, and stays
 uninstrumented.
 

@@ -126,7 +126,7 @@ def commands_of(page: Page) -> list[list[str]]:
 
 PROGRAMS = {
     "otel-ratelimit", "pip", "uv", "python", "export", ".", "pbpaste", "celery", "bash", "opentelemetry-instrument",
-    "docker", "curl", "kubectl", "gunicorn", "uvicorn", "promtool", "jaeger",
+    "docker", "curl", "kubectl", "gunicorn", "uvicorn", "promtool", "jaeger", "git", "cd", "uvx",
 }  # fmt: skip
 
 
