@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -51,10 +52,10 @@ def sync(session: nox.Session, *groups: str) -> None:
     session.run_install("uv", "sync", "--quiet", *chosen, env=environment)
 
 
-def run(session: nox.Session, *requirements: str) -> None:
-    """The test-suite with these requirements beside the tools of the tests."""
+def run(session: nox.Session, *requirements: str, paths: Sequence[str] = ()) -> None:
+    """The test-suite, or these parts of it, with these requirements beside the tools of the tests."""
     session.install("-e", ".[demo,redis]", *TOOLS, *COLLECTOR, *TRANSPORTS, *requirements)
-    session.run("python", "-m", "pytest", "-q", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or paths))
 
 
 # --- what CI runs -----------------------------------------------------------------------------------------------------
@@ -149,8 +150,8 @@ def chain(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def oldest(session: nox.Session) -> None:
     """The oldest of everything that is supported. The neighbours need a newer OpenTelemetry and stay away."""
-    session.posargs = session.posargs or ["tests/drivers", "tests/telemetry", "tests/test_auto.py"]
-    run(session, "openai==1.99.0", "wrapt==1.17.0", "opentelemetry-instrumentation==0.60b0")
+    paths = ["tests/drivers", "tests/telemetry", "tests/test_auto.py"]
+    run(session, "openai==1.99.0", "wrapt==1.17.0", "opentelemetry-instrumentation==0.60b0", paths=paths)
 
 
 @nox.session

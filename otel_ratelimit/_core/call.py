@@ -95,7 +95,7 @@ def run(
             return purse.give_up(hopeless, throttle.delay)
         left = purse.left
         delay = delay_after(throttle, policy, throttles=throttles, random=random(), left=left)
-        # A reset time is no instruction where a ledger knows when the call fits: the queue's answer decides then.
+        # A reset time is no instruction where a bucket knows when the call fits: the queue's answer decides then.
         binding = throttle.source != "x-ratelimit-reset"
         if left < LEAST_WAIT or (binding and delay.asked > min(left, purse.budget.longest)):
             return purse.give_up("budget_exceeded", delay.asked or None)

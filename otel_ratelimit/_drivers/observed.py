@@ -1,6 +1,6 @@
 """Observe mode: a call that is left to the SDK alone, and watched. What we would have done is worked out and shown, not done.
 
-The SDK's own loop keeps all its retries, throttles too. Each of its attempts is counted in the ledgers as one that went
+The SDK's own loop keeps all its retries, throttles too. Each of its attempts is counted in the buckets as one that went
 whatever they said, so that they know the limit as well as in the other mode.
 """
 

@@ -1,6 +1,6 @@
 """WebSockets of the Realtime API: they do not pass through ``request``, and nothing of theirs is retried or held.
 
-What the server says of the limits on them is learned, though: each ``rate_limits.updated`` feeds the ledgers and gauges of
+What the server says of the limits on them is learned, though: each ``rate_limits.updated`` feeds the buckets and gauges of
 its model, as the headers of an answer do. The SDK's modules are patched when the program imports them, not before; one
 that lacks a seam is left alone.
 """

@@ -118,7 +118,7 @@ class MemoryStore:
             return line
 
     def place(self, line: Line, *, paced: bool = True) -> Place:
-        """A place for one call. One that is not paced waits for nobody; the ledgers only watch it."""
+        """A place for one call. One that is not paced waits for nobody; the limiters only watch it."""
         place = Place()
         place._bind(self, line, paced)
         return place
@@ -250,7 +250,7 @@ class Place:
             return admission.join_fast(ticket, now)
 
     def wait_for_nobody(self) -> None:
-        """From now on the ledgers only watch this call; for one that waits already it is too late."""
+        """From now on the limiters only watch this call; for one that waits already it is too late."""
         self._paced = False
 
     def reserve(
@@ -289,7 +289,7 @@ class Place:
         return answer
 
     def _watch(self, cost: Cost, priority: Priority, not_before: float | None, now: float) -> Admitted | NotBefore:
-        """The call's own delay is all that holds it; the ledgers count it all the same."""
+        """The call's own delay is all that holds it; the limiters count it all the same."""
         if not_before is not None and now < not_before:
             return NotBefore(now, not_before, not_before)
         store = self._store
@@ -325,7 +325,7 @@ class Place:
         used_tokens: float | None = None,
         cause: object = None,
     ) -> None:
-        """The attempt was answered: the ledgers learn, and whoever fits now is woken."""
+        """The attempt was answered: the limiters learn, and whoever fits now is woken."""
         store = self._store
         if self._ticket is None or store.owned():
             return

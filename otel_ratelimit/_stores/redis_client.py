@@ -47,7 +47,7 @@ CONNECT_TIMEOUT: Final = 1.0
 most."""
 
 MOST_ANSWER: Final = 1 << 16
-"""Bytes. Ours have a few hundred; with as many ledgers as one account can have, a tenth of this."""
+"""Bytes. Ours have a few hundred; with as many buckets as one account can have, a tenth of this."""
 
 STRETCH: Final = 20_000
 """Rounds of PBKDF2: some 6 ms, once for each account of a process."""

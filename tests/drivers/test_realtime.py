@@ -52,7 +52,7 @@ def options_for(port: int) -> dict[str, Any]:
     return {"base_url": f"http://{address}", "websocket_base_url": f"ws://{address}", "api_key": "test"}
 
 
-@pytest.mark.feature("realtime: rate_limits.updated feeds the ledger and the gauges")
+@pytest.mark.feature("realtime: rate_limits.updated feeds the buckets and the gauges")
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("way", ["with", "enter"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

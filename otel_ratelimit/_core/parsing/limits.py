@@ -1,8 +1,8 @@
-"""Every limit that the headers of a response tell of: the one reader, and what of it teaches the ledgers.
+"""Every limit that the headers of a response tell of: the one reader, and what of it teaches the buckets.
 
 Owns the reading of values and the hot path: it may run on each response, so it makes one pass over the raw header list,
 looks names and values up in caches, and builds only what it returns. Two small views stand on it: what *teaches*
-(``read_limits``, of any response) and what *binds* now that a request was refused (``binding``). Knows no ledger, and no
+(``read_limits``, of any response) and what *binds* now that a request was refused (``binding``). Knows no bucket, and no
 clock: a date is measured from ``now``.
 """
 
