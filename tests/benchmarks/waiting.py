@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.waiting``: what a call that waits costs, by how many wait with it.
 
 A queue of so many calls before a limit that is used up. One more joins, asks twice when its turn comes, as a driver does, and
-leaves; then a refused one is put back. Prints Python calls, which no machine changes, and microseconds, the least of many. Neither
-should grow with the number that wait.
+leaves; then a refused one is put back. Prints Python calls, which no machine changes, and microseconds, the least of many.
+Neither should grow with the number that wait.
 """
 
 from __future__ import annotations
