@@ -30,7 +30,7 @@ def keep(make: Callable[[], Any]) -> None:
     """
     global _make, _original
     found = trace.ProxyTracer.__dict__.get("_tracer")
-    # Another API than the one this was written for (1.30 to 1.45) is left alone: spans are dropped there as ever.
+    # Another API than the one this was written for (1.39 to 1.45) is left alone: spans are dropped there as ever.
     if _original is None and isinstance(found, property):
         _make, _original = make, found
         trace.ProxyTracer._tracer = property(_tracer)  # type: ignore[method-assign,assignment]
