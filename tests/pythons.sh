@@ -8,7 +8,8 @@
 # is tested in it. Without arguments: the tests of the core, the drivers, the stores and the telemetry.
 #
 # Ends with 3 where that cannot be done here.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "pythons.sh: a Debian with this Python cannot be made ready here" >&2; exit 3' ERR
 cd "$(dirname "$0")/.."
 
 version=${1:?which Python? e.g. 3.14}
@@ -59,5 +60,8 @@ git archive HEAD | tar -x -C "$root/work"
 uv=$(command -v uv || true)
 [ -n "$uv" ] || { echo "pythons.sh: needs uv (pip install uv)" >&2; exit 3; }
 cp -L "$(python3 -c 'import uv; print(uv.find_uv_bin())' 2>/dev/null || echo "$uv")" "$root/usr/bin/uv"
-inside sh -c 'cd /work && UV_PYTHON_DOWNLOADS=never uv run --quiet --python "$0" --group test python -VV &&
-  exec uv run --quiet --python "$0" --group test pytest -q "$@"' "$version" "$@"
+export UV_PYTHON_DOWNLOADS=never
+inside sh -c 'cd /work && uv sync --quiet --python "$0" --group test' "$version"
+
+trap - ERR
+inside sh -c 'cd /work && . .venv/bin/activate && python -VV && exec python -m pytest -q "$@"' pytest "$@"
