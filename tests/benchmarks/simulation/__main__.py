@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.simulation [--others] [--wild N] [--seeds N] [--baselines] [NAME ...]``: the table.
+"""``python -m tests.benchmarks.simulation [--others] [--wild N] [--seeds N] [--without RULE] [NAME ...]``: the table.
 
 ``/bound``: makespan over the larger of refill time plus a median service time, and service time over concurrency.
 ``/ideal``: over that of a client which knows the server's buckets and sends each call at the very moment at which it fits
@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+from otel_ratelimit._core.limiters.combined import CombinedLimiter
+from otel_ratelimit._core.queueing.admission import Admission
 from tests.benchmarks.simulation.scenarios import OTHERS, SCENARIOS, Scenario, median, play
 from tests.benchmarks.simulation.wild import wild
+from tests.benchmarks.simulation.without import NUMBERS, tuning_without
 from tests.benchmarks.simulation.world import Oracle, Ours, Parsed, Run, Sdk, World
 
 NOTHING_BETTER = 1.005
 """A makespan this close to the ideal is no miss, whatever the bound says."""
 
 HEADER = ("scenario", "client", "done", "/bound", "/ideal", "throttled", "cold", "slow/med", "ideal's", "misses")
-ROW = "{:34} {:7} {:>10} {:>7} {:>7} {:>9} {:>5} {:>8} {:>7}  {}"
+ROW = "{:34} {:19} {:>10} {:>7} {:>7} {:>9} {:>5} {:>8} {:>7}  {}"
 
 
-def row(scenario: Scenario, label: str, kind: type[World], seeds: list[int], ideal: dict[int, Run]) -> str:
+def row(scenario: Scenario, label: str, make: Callable[..., World], seeds: list[int], ideal: dict[int, Run]) -> str:
     """One line of the table: medians over the seeds, and what it misses."""
-    runs = {seed: play(scenario, seed, kind) for seed in seeds}
+    runs = {seed: play(scenario, seed, make) for seed in seeds}
     done = min(run.done for run, _, _ in runs.values())
     bound = median([run.makespan / least for run, least, _ in runs.values()])
     best = median([run.makespan / ideal[seed].makespan for seed, (run, _, _) in runs.items()])
@@ -53,6 +59,10 @@ def row(scenario: Scenario, label: str, kind: type[World], seeds: list[int], ide
     )
 
 
+def _without(rule: str, *args: Any, **keywords: Any) -> World:
+    return Ours(*args, admission=Admission(CombinedLimiter(tuning_without(rule))), **keywords)
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.simulation")
@@ -62,9 +72,15 @@ def main() -> None:
     parser.add_argument("--others", action="store_true", help="also scenarios like the named ones")
     parser.add_argument("--wild", type=int, default=0, metavar="N", help="also N drawn at random, one seed each")
     parser.add_argument("--baselines", action="store_true", help="also the plain SDK and the delay parsed call by call")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="RULE", choices=[*NUMBERS, "all"],
+        help=f"also with a rule taken out, or with each in turn (all): {', '.join(NUMBERS)}",
+    )  # fmt: skip
     arguments = parser.parse_args()
     began = time.process_time()
-    clients: list[tuple[str, type[World]]] = [("ours", Ours)]
+    clients: list[tuple[str, Callable[..., World]]] = [("ours", Ours)]
+    rules = NUMBERS if "all" in arguments.without else arguments.without
+    clients += [(f"-{rule}", partial(_without, rule)) for rule in rules]
     if arguments.baselines:
         clients += [("sdk", Sdk), ("parsed", Parsed)]
     seeds = [arguments.first * 1000 + 17 * seed for seed in range(arguments.seeds)]

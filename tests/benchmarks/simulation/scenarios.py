@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +118,7 @@ def bound_of(scenario: Scenario, jobs: list[Job], load: Load | None) -> float:
     return max(max(tokens, requests) + scenario.median, mean * len(jobs) / width)
 
 
-def play(scenario: Scenario, seed: int, kind: type[World] = Ours, **keywords: Any) -> tuple[Run, float, World]:
+def play(scenario: Scenario, seed: int, kind: Callable[..., World] = Ours, **keywords: Any) -> tuple[Run, float, World]:
     """One run and its bound in seconds."""
     jobs = jobs_of(scenario, random.Random(seed))
     server = server_of(scenario, seed)
