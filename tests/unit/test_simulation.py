@@ -5,12 +5,17 @@ The table over several seeds, with the other clients beside it, is ``python -m t
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from otel_ratelimit._core.limiters.combined import TUNED, CombinedLimiter
+from otel_ratelimit._core.queueing.admission import Admission
 from tests.benchmarks.simulation.__main__ import NOTHING_BETTER
 from tests.benchmarks.simulation.scenarios import OTHERS, SCENARIOS, Scenario, play
 from tests.benchmarks.simulation.wild import wild
-from tests.benchmarks.simulation.world import Oracle, Sdk
+from tests.benchmarks.simulation.without import NUMBERS, tuning_without
+from tests.benchmarks.simulation.world import Oracle, Ours, Sdk
 
 SEED = 4711
 UNLIMITED = SCENARIOS[-1]
@@ -54,3 +59,25 @@ def test_mixtures_that_nobody_tuned_for(number: int) -> None:
     assert run.done == scenario.calls
     assert run.makespan <= 4.0 * bound
     assert run.throttled - run.cold <= 1.5 * scenario.calls
+
+
+@pytest.mark.parametrize("rule", NUMBERS)
+def test_a_rule_that_is_taken_out_changes_its_own_numbers_only(rule: str) -> None:
+    """So that ``simulation --without`` measures that rule."""
+    changed = {
+        (part.name, number.name)
+        for part in fields(TUNED)
+        for number in fields(getattr(TUNED, part.name))
+        if getattr(getattr(tuning_without(rule), part.name), number.name)
+        != getattr(getattr(TUNED, part.name), number.name)
+    }
+    assert changed == {(part, name) for part, names in NUMBERS[rule].items() for name in names}
+
+
+def test_without_its_margin_others_traffic_is_met_by_refusals() -> None:
+    """A rule that is taken out is out: the margin is what the traffic of others is planned around with."""
+    scenario = next(one for one in SCENARIOS if "used by others" in one.name)
+    whole, *_ = play(scenario, SEED)
+    limiter = CombinedLimiter(tuning_without("margin"))
+    without, *_ = play(scenario, SEED, Ours, admission=Admission(limiter))
+    assert without.throttled > whole.throttled
