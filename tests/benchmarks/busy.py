@@ -56,8 +56,8 @@ def main() -> int:
         ended_badly += done.returncode != 0
         last = done.stdout.strip().rpartition("\n")[2].strip("= ")
         print(f"run {run}: {time.monotonic() - began:.0f} s, status {done.returncode}: {last}", flush=True)
-        for name in names:
-            print(f"  {name}", flush=True)
+        for line in (*names, *re.findall(r"^E   .*", done.stdout, re.MULTILINE)[:20]):
+            print(f"  {line}", flush=True)
     for name, count in failed.most_common():
         print(f"{count} of {options.runs}: {name}")
     return 1 if ended_badly else 0
