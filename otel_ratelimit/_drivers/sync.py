@@ -1,8 +1,7 @@
-"""Pumps one synchronous call: sends through the SDK, waits on an event. Decides nothing. Its twin is ``aio``."""
+"""Pumps one synchronous call: sends through the SDK, waits for an alarm. Decides nothing. Its twin is ``aio``."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from otel_ratelimit._drivers.disguised import seen_through
 from otel_ratelimit._drivers.openai_sdk import RefusedAnswer
 from otel_ratelimit._drivers.scope import current
 from otel_ratelimit._drivers.session import Session, Step
+from otel_ratelimit._stores.alarm import Alarm
 
 
 def request(
@@ -75,11 +75,11 @@ def request(
 def _wait(session: Session, until: float) -> None:
     """Sleep until then, or until the place is woken."""
     loops.settle_closed()
-    event = threading.Event()
-    if session.arm(event.set):
+    alarm = Alarm()
+    if session.arm(alarm.wake):
         seconds = session.seconds_until(until)
         if seconds > 0:
             session.ours = False
-            event.wait(min(seconds, threading.TIMEOUT_MAX))
+            alarm.sleep(seconds)
             session.ours = True
     session.disarm()

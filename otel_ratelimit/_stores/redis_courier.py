@@ -18,6 +18,7 @@ from typing import Any, Final
 from otel_ratelimit import _guard
 from otel_ratelimit._core.fleet.member import Member
 from otel_ratelimit._core.queueing.admission import Admission
+from otel_ratelimit._stores.alarm import Alarm
 from otel_ratelimit._stores.memory import Account, MemoryStore, wake_all
 from otel_ratelimit._stores.redis_client import Script, kind_of
 
@@ -65,7 +66,7 @@ class Courier:
         self._clock = clock
         self._random = random
         self._count = count
-        self._event = threading.Event()
+        self._alarm = Alarm()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._stopped = False
@@ -97,14 +98,14 @@ class Courier:
         self._asked.add(member)
         if self._thread is None:
             self._start()
-        self._event.set()
+        self._alarm.wake()
 
     def stop(self) -> None:
         """Tell the fleet goodbye, briefly, and end the thread."""
         self._stopped = True
         thread = self._thread
         if thread is not None:
-            self._event.set()
+            self._alarm.wake()
             thread.join(GOODBYE)
 
     def _start(self) -> None:
@@ -120,8 +121,7 @@ class Courier:
     def _run(self) -> None:
         while not self._stopped:
             try:
-                self._event.wait(self._pause())
-                self._event.clear()
+                self._alarm.sleep(self._pause())
                 self._round()
             except Exception as fault:
                 self._failed(fault)
