@@ -225,7 +225,7 @@ def test_a_key_that_is_set_anew(server: ThrottlingServer, shared: Callable[..., 
 def test_a_team_waits_for_its_own_limit_only(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """What it is good for: one team is refused for a while, and only that team's next call is held."""
     instrumented(buffer=0.01)
-    server.script([throttle_reply(1.5)])
+    server.script([throttle_reply(5.0)])
     with (
         openai.OpenAI(base_url=server.base_url, api_key="one", default_headers={"api-key": "team one"}) as one,
         openai.OpenAI(base_url=server.base_url, api_key="one", default_headers={"api-key": "team two"}) as two,
@@ -237,7 +237,7 @@ def test_a_team_waits_for_its_own_limit_only(server: ThrottlingServer, instrumen
         assert chat(two).choices
         assert held.is_alive()
         assert chat(one).choices
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 5.0
         held.join()
 
 
