@@ -134,7 +134,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Changes to the core that no unit test notices: half an hour and more. The score is in docs/decisions/0093."""
+    """Changes to the core that no unit test notices: an hour and more. The score is in docs/decisions/0091."""
     sync(session, "test", "mutation")
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
