@@ -42,7 +42,7 @@ COVERED = [
     "tests/test_auto.py",
 ]
 LEAST_COVERED = 90
-"""Percent of lines and branches of the package; what only other processes run (``otel-ratelimit run``'s child) is not seen."""
+"""Percent of lines and branches of the package, those included that run in the programs of ``otel-ratelimit run``."""
 
 
 def sync(session: nox.Session, *groups: str) -> None:
