@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from dataclasses import asdict, fields, replace
@@ -14,7 +13,7 @@ from tests.benchmarks.no_harm import judge, report
 from tests.benchmarks.no_harm.judge import Trial
 from tests.benchmarks.no_harm.play import Record, Run
 from tests.benchmarks.no_harm.processes import DiedError, forked
-from tests.benchmarks.no_harm.threads import Scheduler
+from tests.benchmarks.no_harm.threads import DRIVER, Scheduler
 from tests.benchmarks.no_harm.worlds import World, calls_of, draw
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
@@ -85,34 +84,32 @@ def test_threads_take_turns_by_their_times() -> None:
             time.sleep(seconds)
             told.append((name, round(scheduler.now, 3)))
 
-    real = time.sleep, threading.Event
+    real = time.sleep, DRIVER.Alarm
     began = time.monotonic()
     scheduler.run([lambda: sleeper("slow", 30.0), lambda: sleeper("fast", 20.0)])
     assert told == [("fast", 20.0), ("slow", 30.0), ("fast", 40.0), ("slow", 60.0)]
     assert time.monotonic() - began < 10.0
-    assert (time.sleep, threading.Event) == real
+    assert (time.sleep, DRIVER.Alarm) == real
 
 
-def test_an_event_wakes_whoever_waits_for_it() -> None:
-    """Set: at once; not set: when the time is over."""
+def test_an_alarm_wakes_whoever_sleeps_by_it() -> None:
+    """Woken: at once, and once; not woken: when the time is over."""
     scheduler = Scheduler(100.0)
-    ready = threading.Semaphore(0)
-    told: list[tuple[bool, float]] = []
-    events = []
+    told: list[float] = []
+    alarms = []
 
-    def waiter() -> None:
-        events.append(threading.Event())
-        told.append((events[0].wait(50.0), round(scheduler.now, 3)))
-        told.append((threading.Event().wait(5.0), round(scheduler.now, 3)))
-        told.append((events[0].wait(), round(scheduler.now, 3)))
+    def sleeper() -> None:
+        alarms.append(DRIVER.Alarm())
+        for seconds in (50.0, 5.0):
+            alarms[0].sleep(seconds)
+            told.append(round(scheduler.now, 3))
 
-    def setter() -> None:
+    def waker() -> None:
         time.sleep(7.0)
-        events[0].set()
-        ready.release()
+        alarms[0].wake()
 
-    scheduler.run([waiter, setter])
-    assert told == [(True, 7.0), (False, 12.0), (True, 12.0)]
+    scheduler.run([sleeper, waker])
+    assert told == [7.0, 12.0]
 
 
 def test_the_end_of_the_world() -> None:
@@ -125,7 +122,7 @@ def test_the_end_of_the_world() -> None:
         told.append(scheduler.now)
 
     def in_vain() -> None:
-        threading.Event().wait()
+        DRIVER.Alarm().sleep(1e6)
         told.append(scheduler.now)
 
     scheduler.run([late, in_vain])

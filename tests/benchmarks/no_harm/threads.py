@@ -5,8 +5,8 @@ and hands the baton to the thread whose time comes first; that time becomes the 
 loop's, and takes no time at all.
 
 How code under test is brought onto this clock: the process that plays a world (a fork of its own, see ``processes``) replaces
-``time.sleep``, by which the SDK waits between its retries, and ``threading.Event``, on which the plugin's synchronous driver
-waits (``otel_ratelimit._drivers.sync``); the transport sleeps by :meth:`Scheduler.sleep`; the plugin's clock is handed in. Locks
+``time.sleep``, by which the SDK waits between its retries, and the ``Alarm`` by which the plugin's synchronous driver waits
+(``otel_ratelimit._drivers.sync``); the transport sleeps by :meth:`Scheduler.sleep`; the plugin's clock is handed in. Locks
 stay real: a lock that is held while its holder waits would block for good here, and is no less wrong on a real clock.
 """
 
@@ -19,6 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+
+from otel_ratelimit._drivers import sync
+
+DRIVER: Any = sync
 
 STEP = 1e-9
 """Seconds that each change of threads, and each look at the clock, takes at least: a wait that rounding has made too short must
@@ -69,15 +73,15 @@ class Scheduler:
         for slot, function in zip(self._slots, functions, strict=True):
             self._wake(slot, 0.0)
             threading.Thread(target=self._main, args=(slot, function), daemon=True).start()
-        real = time.sleep, threading.Event
+        real = time.sleep, DRIVER.Alarm
         time.sleep = self.sleep  # type: ignore[assignment]
-        threading.Event = partial(_Event, self)  # type: ignore[misc,assignment]
+        DRIVER.Alarm = partial(_Alarm, self)
         try:
             self._hand_over()
             if not self._done.wait(PATIENCE):
                 raise RuntimeError("a thread is blocked on something real")
         finally:
-            time.sleep, threading.Event = real  # type: ignore[misc]
+            time.sleep, DRIVER.Alarm = real
         if self._faults:
             raise self._faults[0]
 
@@ -124,32 +128,26 @@ class Scheduler:
             raise TimeIsUpError
 
 
-class _Event:
-    """``threading.Event`` on the virtual clock."""
+class _Alarm:
+    """``otel_ratelimit._stores.alarm.Alarm`` on the virtual clock."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._set = False
+        self._woken = False
         self._waiting: list[_Slot] = []
 
-    def is_set(self) -> bool:
-        return self._set
-
-    def set(self) -> None:
-        self._set = True
+    def wake(self) -> None:
+        self._woken = True
         for slot in self._waiting:
             self._scheduler._wake(slot, self._scheduler.now)
 
-    def clear(self) -> None:
-        self._set = False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self._set:
+    def sleep(self, seconds: float) -> None:
+        if not self._woken:
             scheduler = self._scheduler
             slot: Any = scheduler._mine.slot
             self._waiting.append(slot)
             try:
-                scheduler._park(None if timeout is None else scheduler.now + timeout)
+                scheduler._park(scheduler.now + seconds)
             finally:
                 self._waiting.remove(slot)
-        return self._set
+        self._woken = False
