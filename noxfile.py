@@ -141,10 +141,10 @@ def mutation(session: nox.Session) -> None:
 
 
 @nox.session
-def chain(session: nox.Session) -> None:
-    """From a program through a real Collector to Prometheus and Alertmanager (``collector-config/tools.sh`` brings them)."""
-    sync(session, "test")
-    session.run("python", "-m", "pytest", "-q", "-m", "not soak", *(session.posargs or ["tests/collector"]))
+def slow(session: nox.Session) -> None:
+    """The chain with a real Collector (``collector-config/tools.sh`` brings it), worlds with many seeds, a type checker."""
+    sync(session, "test", "lint")
+    session.run("python", "-m", "pytest", "-q", "-m", "slow", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

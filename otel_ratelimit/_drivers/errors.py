@@ -73,9 +73,11 @@ class AdmissionTimeoutError(openai.RateLimitError, TimeoutError):
     """
 
     def __init__(self, message: str, *, response: Any = None, body: object = None) -> None:
-        """Args:
-        message: the text.
-        response, body: as of ``openai.APIStatusError``; where there is none, a stand-in.
+        """What was not sent, and why.
+
+        Args:
+            message: the text.
+            response, body: as of ``openai.APIStatusError``; where there is none, a stand-in.
         """
         super().__init__(message, response=_response({}, b"") if response is None else response, body=body)
         self.code = CODE

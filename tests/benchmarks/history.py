@@ -16,11 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import openai
@@ -31,10 +29,12 @@ import otel_ratelimit
 from tests.benchmarks import overhead
 from tests.benchmarks.overhead import ANSWER, BODY, HEADERS
 from tests.benchmarks.simulation.scenarios import SCENARIOS, median, play
+from tests.helpers.work import python_calls
 
 httpx: Any = overhead.httpx  # type: ignore[attr-defined]
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = str(Path(otel_ratelimit.__file__).parent)
 FILE = ROOT / "benchmarks" / "history.jsonl"
 PICTURE = ROOT / "docs" / "images" / "history.svg"
 SEEDS = (90_001, 90_018, 90_035)
@@ -51,24 +51,7 @@ REFUSAL = {
 EMPTY = {"retry-after-ms": "2", "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "59.999s"}
 
 
-def own_calls(work: Callable[[], Any]) -> int:
-    """Python functions of the package that ``work`` enters."""
-    count = 0
-    package = str(Path(otel_ratelimit.__file__).parent)
-
-    def entered(frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event == "call" and frame.f_code.co_filename.startswith(package)
-
-    sys.setprofile(entered)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
-def python_calls() -> dict[str, int]:
+def calls_of_ours() -> dict[str, int]:
     """Of an undisturbed call, and of one that is refused once; after some, so that what is made once is made."""
     refuse = [False]
 
@@ -90,7 +73,7 @@ def python_calls() -> dict[str, int]:
         counts = []
         for _ in range(8):
             refuse[0] = refused
-            counts.append(own_calls(call))
+            counts.append(python_calls(call, below=PACKAGE))
         found[name] = min(counts[3:])
     otel_ratelimit.uninstrument()
     return found
@@ -211,7 +194,7 @@ def main() -> None:
             "openai": metadata.version("openai"),
             "note": options.note,
             "simulation": simulated(),
-            "python_calls": python_calls(),
+            "python_calls": calls_of_ours(),
             "added": added(),
             "suite_seconds": suite_seconds() if options.suite else None,
         }

@@ -17,10 +17,8 @@ from tests.collector.counted import MODELS, SECRET
 from tests.collector.programs import get_json
 from tests.collector.traces import JaegerTraces, Span
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-]  # the first of them starts five programs and sends two hundred calls
+# The first of them starts five programs and sends two hundred calls.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SERIES = f'job="{chain.SERVICE}"'
 

@@ -100,14 +100,13 @@ def test_a_turn_that_moves_is_told_again(probe: Probe) -> None:
     with (
         ThrottlingServer([Limit("tokens", 6000)], latency=0.2) as server,
         openai.OpenAI(base_url=server.base_url, api_key="test") as client,
-        ThreadPoolExecutor(24) as pool,
+        ThreadPoolExecutor(26) as pool,
     ):
-        assert len(list(pool.map(lambda _: chat(client, max_tokens=280), range(24)))) == 24
+        assert len(list(pool.map(lambda _: chat(client, max_tokens=280), range(26)))) == 26
     again = [wait for wait in told.waits if wait.again]
     assert again
     assert len(told.waits) - len(again) == len(probe.spans("wait"))
-    first = [wait.seconds or 0 for wait in told.waits if not wait.again]
-    assert max(wait.seconds or 0 for wait in again) > min(first)  # 21 of them fit; each further one takes 2.8 s
+    assert max(wait.seconds or 0 for wait in again) > 3  # 21 of them fit; each further one takes 2.8 s
 
 
 def test_the_sdks_own_retries_are_waits_too(caller: Caller, probe: Probe) -> None:

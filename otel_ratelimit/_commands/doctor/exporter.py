@@ -98,7 +98,7 @@ def _signal(signal: _setup.Signal) -> Iterator[Check]:
 
 
 def _shown(endpoint: str) -> str:
-    """GRPC's exporters keep host and port without a scheme; a word without a port may be anything."""
+    """Exporters of gRPC keep host and port without a scheme; a word without a port may be anything."""
     if "://" in endpoint:
         return without_secret(endpoint)
     return without_secret(f"grpc://{endpoint}").removeprefix("grpc://") if ":" in endpoint else HIDDEN
@@ -165,7 +165,7 @@ def _advice(exporter: Any, signal: _setup.Signal, reason: str) -> str:
 
 
 def _with_scheme(endpoint: str, signal: _setup.Signal) -> str:
-    """GRPC's exporter forgets the scheme, which says whether TLS is spoken."""
+    """The exporter of gRPC forgets the scheme, which says whether TLS is spoken."""
     if "://" in endpoint:
         return endpoint
     its_own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")

@@ -21,9 +21,11 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class ColdStartTuning:
-    """Attributes:
-    calls: calls that go at once before the first answer; also the answers without a word of limits after which it is over.
-    doubling: seconds in which their number doubles after that.
+    """The numbers of the cold start.
+
+    Attributes:
+        calls: calls that go at once before the first answer; also the answers without a word of limits after which it is over.
+        doubling: seconds in which their number doubles after that.
     """
 
     calls: int = 24

@@ -21,11 +21,13 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyTuning:
-    """Attributes:
-    growth_calls, most_growth_calls: answers at the full level after which one call more is tried, at first and at most.
-    most_cut: share of the requests in flight that a generation of refusals leaves at least, where the server speaks of
-        overload only: it may mind something else.
-    over: times the number that failed, beyond which the limit is dropped: whatever it was is over.
+    """The numbers of the limit on calls in flight.
+
+    Attributes:
+        growth_calls, most_growth_calls: answers at the full level after which one call more is tried, at first and at most.
+        most_cut: share of the requests in flight that a generation of refusals leaves at least, where the server speaks of
+            overload only: it may mind something else.
+        over: times the number that failed, beyond which the limit is dropped: whatever it was is over.
     """
 
     growth_calls: float = 5.0

@@ -17,13 +17,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceTuning:
-    """Attributes:
-    surprises: generations of requests in a row, let go and refused, that are put down to chance: others' bursts, a limit
-        that changed. Without the rule, mixtures take 1.305 of the bound instead of 1.115 (``simulation --wild``).
-    right_calls: calls served that make up for one of them.
-    believed: times that headers may end a trial rate. A burst that is refused at its beginning makes one of it; headers of
-        another limit than the one that refuses are found out after the second.
-    believed_calls: calls served that restore one of those times.
+    """The numbers of belief.
+
+    Attributes:
+        surprises: generations of requests in a row, let go and refused, that are put down to chance: others' bursts, a limit
+            that changed. Without the rule, mixtures take 1.305 of the bound instead of 1.115 (``simulation --wild``).
+        right_calls: calls served that make up for one of them.
+        believed: times that headers may end a trial rate. A burst that is refused at its beginning makes one of it; headers of
+            another limit than the one that refuses are found out after the second.
+        believed_calls: calls served that restore one of those times.
     """
 
     surprises: float = 4.0

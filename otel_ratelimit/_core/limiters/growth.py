@@ -20,11 +20,13 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class GrowthTuning:
-    """Attributes:
-    growth, time: factor by which the ceiling rises in so many seconds: OpenAI's words, see above.
-    cut: share of the ceiling that stays when the server says ``slow_down`` again: too little growth costs minutes only.
-    lifted: times its start at which the ceiling is lifted.
-    burst_time: seconds of the ceiling that may be saved up.
+    """The numbers of the ceiling.
+
+    Attributes:
+        growth, time: factor by which the ceiling rises in so many seconds: OpenAI's words, see above.
+        cut: share of the ceiling that stays when the server says ``slow_down`` again: too little growth costs minutes only.
+        lifted: times its start at which the ceiling is lifted.
+        burst_time: seconds of the ceiling that may be saved up.
     """
 
     growth: float = 1.5

@@ -23,18 +23,20 @@ from otel_ratelimit._core.limiters.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class ProbeTuning:
-    """Attributes:
-    guessed, counted: seconds without evidence after which the first probe goes: where the turn rests on a pace that was
-        guessed or on a delay that another call was told; and where it was counted by the server's own numbers. Each refused
-        probe doubles them. A turn that comes no more than that after the probe is simply waited for.
-        Measured: with 1 s for both, mixtures of calls of 200 to 20,000 tokens are refused 0.8 times a call instead of 0.01
-        (simulation, "mix"); with 1 s where it was guessed, 0.1 to 0.2 times instead of 0.03 (the same, bare 429). With 5 s
-        where it was counted a lone caller of calls of a quarter of the limit is refused once, with 15 s never.
-    calls: calls that go by the server's own numbers between two that go early, with the evidence fresh; each that is refused
-        multiplies it by ``rarer``. The first two of a run of 600 at one limit are refused, the third is not reached.
-    rarer: see there.
-    longest: seconds. A minute at most passes between probes while callers ask, however long the server said.
-    most_allowed: probes that may go at once, at most.
+    """The numbers of probes.
+
+    Attributes:
+        guessed, counted: seconds without evidence after which the first probe goes: where the turn rests on a pace that was
+            guessed or on a delay that another call was told; and where it was counted by the server's own numbers. Each refused
+            probe doubles them. A turn that comes no more than that after the probe is simply waited for.
+            Measured: with 1 s for both, mixtures of calls of 200 to 20,000 tokens are refused 0.8 times a call instead of 0.01
+            (simulation, "mix"); with 1 s where it was guessed, 0.1 to 0.2 times instead of 0.03 (the same, bare 429). With 5 s
+            where it was counted a lone caller of calls of a quarter of the limit is refused once, with 15 s never.
+        calls: calls that go by the server's own numbers between two that go early, with the evidence fresh; each that is refused
+            multiplies it by ``rarer``. The first two of a run of 600 at one limit are refused, the third is not reached.
+        rarer: see there.
+        longest: seconds. A minute at most passes between probes while callers ask, however long the server said.
+        most_allowed: probes that may go at once, at most.
     """
 
     guessed: float = 3.0

@@ -30,27 +30,29 @@ MEMORY: Final = 900.0
 
 @dataclass(frozen=True, slots=True)
 class RateTuning:
-    """Attributes:
-    first_cut: share of the measured rate to start from at the first refusal. What was measured then is mostly the burst from
-        a full bucket, far above the refill, so the first steps search by halving.
-    most_cut: share of the rate that a refusal leaves at least.
-    deepest_cut, cut_calls: a refusal takes at least ``deepest_cut / (1 + calls since the last refusal / cut_calls)`` off,
-        measured or not: refusals that come close together say that the rate is far too high, one after a hundred calls that
-        it is a little too high.
-    recovery_calls: calls in which the rate returns to the one that was refused last.
-    probe_growth: growth per call beyond that, compounding with the calls since the last refusal. The excess adds up to one
-        call after some forty, so about one call in forty is the probe that is refused.
-    threshold_cut: share of the rate before a door was closed that stays with each refusal at it.
-    slow_start: growth per call up to that, once one is served.
-    modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
-        than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
-    patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not
-        their pace that is refused.
-    lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
-        refused whatever its pace must not be held for longer and longer.
-    pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in
-        which what went before is refilled.
-    burst_time: seconds of rate that may be saved up while no call waits.
+    """The numbers of the trial rate.
+
+    Attributes:
+        first_cut: share of the measured rate to start from at the first refusal. What was measured then is mostly the burst from
+            a full bucket, far above the refill, so the first steps search by halving.
+        most_cut: share of the rate that a refusal leaves at least.
+        deepest_cut, cut_calls: a refusal takes at least ``deepest_cut / (1 + calls since the last refusal / cut_calls)`` off,
+            measured or not: refusals that come close together say that the rate is far too high, one after a hundred calls that
+            it is a little too high.
+        recovery_calls: calls in which the rate returns to the one that was refused last.
+        probe_growth: growth per call beyond that, compounding with the calls since the last refusal. The excess adds up to one
+            call after some forty, so about one call in forty is the probe that is refused.
+        threshold_cut: share of the rate before a door was closed that stays with each refusal at it.
+        slow_start: growth per call up to that, once one is served.
+        modest_rate: calls a second. Where next to nothing was sent, the measured rate says nothing; the first pace is no slower
+            than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
+        patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not
+            their pace that is refused.
+        lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
+            refused whatever its pace must not be held for longer and longer.
+        pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in
+            which what went before is refilled.
+        burst_time: seconds of rate that may be saved up while no call waits.
     """
 
     first_cut: float = 0.2

@@ -28,19 +28,21 @@ NEWS: Final = 1.2
 
 @dataclass(frozen=True, slots=True)
 class SeveralTuning:
-    """Attributes:
-    tolerated: share of calls that may be refused.
-    unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that
-        share.
-    window: calls over which the share is taken.
-    remains: share of the refusals that is left after a cut which was in vain: of equal ones hardly any are.
-    in_vain: cuts in vain, less those that were not, that show different sizes.
-    none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
-    start: growth per call before any is refused.
-    growth: growth per call afterwards, while fewer are refused than may be.
-    growth_time, most_growth: seconds in which it grows by a factor e at least, where calls are seldom; growth per call at
-        most.
-    burst_time: seconds of rate that may be saved up while no call waits.
+    """The numbers of the trial rate for several buckets.
+
+    Attributes:
+        tolerated: share of calls that may be refused.
+        unequal: the same where they are of different sizes. Three of 1 : 3 : 6, met at random, give 75 % of their sum at that
+            share.
+        window: calls over which the share is taken.
+        remains: share of the refusals that is left after a cut which was in vain: of equal ones hardly any are.
+        in_vain: cuts in vain, less those that were not, that show different sizes.
+        none: share of refusals from which on it is one bucket after all: of several, chance finds one with room more often.
+        start: growth per call before any is refused.
+        growth: growth per call afterwards, while fewer are refused than may be.
+        growth_time, most_growth: seconds in which it grows by a factor e at least, where calls are seldom; growth per call at
+            most.
+        burst_time: seconds of rate that may be saved up while no call waits.
     """
 
     tolerated: float = 0.08
