@@ -17,6 +17,7 @@ from functools import partial
 from tests.benchmarks.no_harm.play import Run, play
 from tests.benchmarks.no_harm.processes import DiedError, forked
 from tests.benchmarks.no_harm.worlds import World, calls_of, draw
+from tests.benchmarks.simulation.without import NUMBERS, leave_out
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--alone", action="store_true", help="also the SDK that retries for ever")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--without", metavar="RULE", choices=NUMBERS, help="with this rule taken out")
     options = parser.parse_args()
+    if options.without:
+        leave_out(options.without)
     names = [name for name in WORLDS if not options.names or any(part in name for part in options.names)]
     clients = ("plugin", "retrying") if options.alone else ("plugin",)
     seeds = range(options.first, options.first + options.seeds)

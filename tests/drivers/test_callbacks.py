@@ -106,7 +106,8 @@ def test_a_turn_that_moves_is_told_again(probe: Probe) -> None:
     again = [wait for wait in told.waits if wait.again]
     assert again
     assert len(told.waits) - len(again) == len(probe.spans("wait"))
-    assert max(wait.seconds or 0 for wait in again) > 3  # 21 of them fit; each further one takes 2.8 s
+    # 21 of them fit; each further one takes 2.8 s, and is at least one place behind where it is told anew.
+    assert max(wait.seconds or 0 for wait in again) > 2.5
 
 
 def test_the_sdks_own_retries_are_waits_too(caller: Caller, probe: Probe) -> None:

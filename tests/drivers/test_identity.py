@@ -18,6 +18,7 @@ from otel_ratelimit._drivers.runtime import Known, Runtime
 from otel_ratelimit._stores.memory import Account, Line
 from otel_ratelimit.testing import ThrottlingServer, throttle_reply
 from tests.drivers.conftest import Caller, chat
+from tests.helpers.eventually import eventually
 from tests.telemetry_probe import Probe
 
 Instrumented = Callable[..., Probe]
@@ -224,7 +225,7 @@ def test_a_key_that_is_set_anew(server: ThrottlingServer, shared: Callable[..., 
 
 def test_a_team_waits_for_its_own_limit_only(server: ThrottlingServer, instrumented: Instrumented) -> None:
     """What it is good for: one team is refused for a while, and only that team's next call is held."""
-    instrumented(buffer=0.01)
+    probe = instrumented(buffer=0.01)
     server.script([throttle_reply(5.0)])
     with (
         openai.OpenAI(base_url=server.base_url, api_key="one", default_headers={"api-key": "team one"}) as one,
@@ -233,7 +234,7 @@ def test_a_team_waits_for_its_own_limit_only(server: ThrottlingServer, instrumen
         began = time.monotonic()
         held = threading.Thread(target=chat, args=(one,))
         held.start()
-        server.wait_for(1)
+        eventually(lambda: probe.total("otel_ratelimit.request.waiting") == 1)
         assert chat(two).choices
         assert held.is_alive()
         assert chat(one).choices

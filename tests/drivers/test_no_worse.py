@@ -5,18 +5,21 @@ The worlds as a whole are in ``tests/benchmarks/no_harm``; here is what each rul
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, Literal
 
 import openai
 import pytest
 
 import otel_ratelimit
 from otel_ratelimit import Policy
-from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, throttle_reply
+from otel_ratelimit.testing import Limit, Reply, ThrottlingServer, answers, throttle_reply
 from tests.drivers.conftest import MESSAGES, Caller, chat
+from tests.helpers.eventually import eventually
 from tests.telemetry_probe import Probe, notes
 
 Instrumented = Callable[..., Probe]
@@ -26,6 +29,10 @@ CLOSED = Reply(
     status=429, headers=DAY, json={"error": {"message": "Rate limit exceeded.", "code": "rate_limit_exceeded"}}
 )
 """A refusal that would close the limit for a day, and says nothing else."""
+
+
+NEVER = 350_000
+"""Tokens of a call that the server never serves."""
 
 
 def chat_with(client: Any, model: str, **options: Any) -> Any:
@@ -111,6 +118,65 @@ def test_a_limit_that_opens_early_is_open_for_all(instrumented: Instrumented) ->
                 thread.join(60)
         assert len(answered) >= 20
         assert server.counts.throttled == 2
+
+
+# --- one call that can never be served ---------------------------------------------------------------------------------
+
+
+class PickyHandler(BaseHTTPRequestHandler):
+    """Serves everybody but one, who is refused and not told why or for how long; and says that there is room for all of them."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[bool]] = []
+    """Of each request, whether it was one of those."""
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        never = request.get("max_tokens") == NEVER
+        self.asked.append(never)
+        error = {"message": "Rate limit exceeded.", "code": "rate_limit_exceeded"}
+        body = json.dumps({"error": error} if never else answers.completion(request)).encode()
+        self.send_response(429 if never else 200)
+        self.send_header("content-type", "application/json")
+        for name, value in (("limit", "440000"), ("remaining", "427000"), ("reset", "1.7s")):
+            self.send_header(f"x-ratelimit-{name}-tokens", value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """To nowhere."""
+
+
+def test_a_call_that_can_never_be_served_lets_the_others_go_first(instrumented: Instrumented) -> None:
+    """Were it the first again each time that it comes back, twenty others would see it refused six times before they are done."""
+    instrumented(max_wait=20.0)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PickyHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{server.server_port}/v1", api_key="test") as client:
+        asked = PickyHandler.asked
+        asked.clear()
+        for _ in range(60):
+            chat(client)
+
+        def never() -> None:
+            with pytest.raises(openai.RateLimitError):
+                chat(client, max_tokens=NEVER)
+
+        odd = threading.Thread(target=never)
+        odd.start()
+        eventually(lambda: asked.count(True) >= 6)
+        before = asked.count(True)
+        threads = [threading.Thread(target=chat, args=(client,)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert asked.count(False) == 80
+        assert asked.count(True) - before <= 3
+        odd.join(60)
+    server.shutdown()
+    server.server_close()
 
 
 # --- max_retries=0 ----------------------------------------------------------------------------------------------------

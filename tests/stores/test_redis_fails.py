@@ -22,6 +22,7 @@ from otel_ratelimit._core.fleet.limiter import FleetLimiter
 from otel_ratelimit._stores.memory import Account
 from otel_ratelimit._stores.redis import RedisStore
 from tests.helpers import redis_server
+from tests.helpers.eventually import eventually
 from tests.helpers.redis_server import RedisServer, free_port
 from tests.stores.test_both_stores import know, open_redis_store, tell, wait
 
@@ -64,14 +65,6 @@ Opened = Callable[..., tuple[RedisStore, Counted]]
 @pytest.fixture
 def account() -> Account:
     return Account(secrets.token_hex(8), b"payer", "gpt-4o")
-
-
-def eventually(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.01)
 
 
 def one_call(store: RedisStore, account: Account, remaining: float = 50_000.0) -> float:

@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 
 from otel_ratelimit._core.fleet import member, messages
-from otel_ratelimit._core.limiters.combined import TUNED
+from otel_ratelimit._core.limiters.tuning import TUNED
 from otel_ratelimit._core.queueing import admission, queue
 
 SCRIPT = (resources.files("otel_ratelimit._stores") / "allocation.lua").read_text(encoding="utf-8")

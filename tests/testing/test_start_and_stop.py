@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -15,6 +14,7 @@ from otel_ratelimit.testing import (
     ThrottlingServer,
 )
 from otel_ratelimit.testing import server as server_module
+from tests.helpers.eventually import eventually
 from tests.testing.conftest import Caller, chat
 
 
@@ -85,7 +85,7 @@ def test_stopping_with_a_request_in_flight(state: str, caplog: pytest.LogCapture
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         body = b"" if state == "half sent" else b"{}"
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n" + body)
-        until(lambda: bool(server._server and server._server.server_state.tasks))
+        eventually(lambda: bool(server._server and server._server.server_state.tasks))
         began = time.monotonic()
         server.stop()
         assert time.monotonic() - began < 30.0  # of 60
@@ -95,19 +95,13 @@ def test_stopping_with_a_request_in_flight(state: str, caplog: pytest.LogCapture
     assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
 
 
-def until(happened: Callable[[], bool]) -> None:
-    """Return once it has; the test's own timeout ends it otherwise."""
-    while not happened():
-        time.sleep(0.001)
-
-
 def test_a_request_in_flight_has_a_second_to_end() -> None:
     """What is nearly done is answered."""
     server = ThrottlingServer(latency=0.4)
     server.start()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(Caller("sync"), server, chat)
-        until(lambda: server.counts.peak_concurrency == 1)
+        eventually(lambda: server.counts.peak_concurrency == 1)
         server.stop()
         assert answer.result().choices
 
@@ -116,7 +110,7 @@ def test_a_client_that_hangs_up_while_it_sends(server: ThrottlingServer, caplog:
     """Half a request is none; and the log is quiet about it."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 200\r\n\r\n{")
-        until(lambda: bool(server._server and server._server.server_state.tasks))
-    until(lambda: not (server._server and server._server.server_state.tasks))
+        eventually(lambda: bool(server._server and server._server.server_state.tasks))
+    eventually(lambda: not (server._server and server._server.server_state.tasks))
     assert server.counts.requests == 0
     assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []

@@ -22,6 +22,7 @@ from otel_ratelimit._commands.run import child, command
 from otel_ratelimit._commands.run.figures import MAX_STRETCHES, Figures
 from otel_ratelimit._commands.run.folder import MOST_BYTES, Folder, GoneError
 from otel_ratelimit._commands.run.tap import Tap
+from tests.helpers.eventually import eventually
 
 if sys.platform == "win32":
     pytest.skip("users, links and pipes of Unix", allow_module_level=True)
@@ -319,25 +320,16 @@ def test_a_program_that_daemonises(tmp_path: Path, victim: Path) -> None:
             assert parent.returncode == 0
             (name,) = watched
             assert not (temporary / name).exists()
-            until(lambda: calls.exists() and calls.stat().st_size)
+            eventually(lambda: calls.exists() and calls.stat().st_size)
             (temporary / name).mkdir(mode=0o700)
             before, daemon = calls.stat().st_size, calls.read_text().split()[0]
             os.symlink(victim, temporary / name / f"{daemon}.json.new")
-            until(lambda: calls.stat().st_size > before + 200)
+            eventually(lambda: calls.stat().st_size > before + 200)
         finally:
             stop.touch()
-            until(ended.exists)
+            eventually(ended.exists)
             parent.wait(20)
     assert victim.read_text() == SECRET
-
-
-def until(true: Any) -> bool:
-    """Wait for it."""
-    deadline = time.monotonic() + 60.0
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return True
 
 
 def test_our_own_folder_works(directory: Path) -> None:

@@ -9,7 +9,8 @@ from dataclasses import fields
 
 import pytest
 
-from otel_ratelimit._core.limiters.combined import TUNED, CombinedLimiter
+from otel_ratelimit._core.limiters.combined import CombinedLimiter
+from otel_ratelimit._core.limiters.tuning import TUNED
 from otel_ratelimit._core.queueing.admission import Admission
 from tests.benchmarks.simulation.__main__ import NOTHING_BETTER
 from tests.benchmarks.simulation.scenarios import OTHERS, SCENARIOS, Scenario, play

@@ -10,26 +10,26 @@ call only adds to the running totals, up to which that is certain; a reading tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Final
 
 from otel_ratelimit._core.amounts import NEVER, Amounts, amounts_of
 from otel_ratelimit._core.attempt import Attempt
-from otel_ratelimit._core.buckets.estimate import BucketTuning
 from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.limiters.cold_start import ColdStart, ColdStartTuning
-from otel_ratelimit._core.limiters.concurrency import Concurrency, ConcurrencyTuning
-from otel_ratelimit._core.limiters.confidence import Confidence, ConfidenceTuning
-from otel_ratelimit._core.limiters.growth import Growth, GrowthTuning
+from otel_ratelimit._core.limiters.cold_start import ColdStart
+from otel_ratelimit._core.limiters.concurrency import Concurrency
+from otel_ratelimit._core.limiters.confidence import Confidence
+from otel_ratelimit._core.limiters.growth import Growth
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Limiter, Reservation
+from otel_ratelimit._core.limiters.odd_one_out import OddOneOut
 from otel_ratelimit._core.limiters.permits import Level, Turn
-from otel_ratelimit._core.limiters.probes import Probes, ProbeTuning
-from otel_ratelimit._core.limiters.rate import Rate, RateTuning
+from otel_ratelimit._core.limiters.probes import Probes
+from otel_ratelimit._core.limiters.rate import Rate
 from otel_ratelimit._core.limiters.retry_after import Evidence, RetryAfter
-from otel_ratelimit._core.limiters.several import SeveralRate, SeveralTuning
+from otel_ratelimit._core.limiters.several import SeveralRate
 from otel_ratelimit._core.limiters.tracked import TrackedBuckets
 from otel_ratelimit._core.limiters.traffic import Traffic
+from otel_ratelimit._core.limiters.tuning import TUNED, Tuning
 
 HALF: Final = 0.5
 """Share of a bucket above which nothing is near."""
@@ -41,23 +41,6 @@ left, or a burst after a pause would be let go with half as much again as there 
 LOOK_AGAIN: Final = 0.05
 """Seconds between two looks at headers on the fast path. Our own calls are counted meanwhile; half of a limit that refills over a
 minute is not used up by others in a twentieth of a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """The numbers of all limiters."""
-
-    buckets: BucketTuning = field(default_factory=BucketTuning)
-    cold_start: ColdStartTuning = field(default_factory=ColdStartTuning)
-    rate: RateTuning = field(default_factory=RateTuning)
-    concurrency: ConcurrencyTuning = field(default_factory=ConcurrencyTuning)
-    several: SeveralTuning = field(default_factory=SeveralTuning)
-    growth: GrowthTuning = field(default_factory=GrowthTuning)
-    confidence: ConfidenceTuning = field(default_factory=ConfidenceTuning)
-    probes: ProbeTuning = field(default_factory=ProbeTuning)
-
-
-TUNED: Final = Tuning()
 
 
 class CombinedLimiter:
@@ -72,8 +55,8 @@ class CombinedLimiter:
     """
 
     __slots__ = (
-        "_cold_start", "_concurrency", "_confidence", "_fast_most", "_fast_until", "_growth", "_looked_at", "_others", "_rate",
-        "_retry_after", "_several", "granted", "predicts", "probes", "tracked", "traffic",
+        "_cold_start", "_concurrency", "_confidence", "_fast_most", "_fast_until", "_growth", "_looked_at", "_odd_one_out",
+        "_others", "_rate", "_retry_after", "_several", "granted", "predicts", "probes", "tracked", "traffic",
     )  # fmt: skip
 
     def __init__(self, tuning: Tuning = TUNED) -> None:
@@ -81,6 +64,7 @@ class CombinedLimiter:
         self.tracked = TrackedBuckets(traffic, tuning.buckets)
         self.probes = Probes(traffic, tuning.probes)
         self._confidence = Confidence(tuning.confidence)
+        self._odd_one_out = OddOneOut(tuning.odd_one_out)
         self._cold_start = ColdStart(traffic, tuning.cold_start)
         self._retry_after = RetryAfter(traffic)
         self._rate = Rate(traffic, tuning.rate)
@@ -314,6 +298,7 @@ class CombinedLimiter:
         if throttle is None:
             if not attempt.succeeded:
                 return Diagnosis(Cause.REJECTED if attempt.rejected else Cause.LOST, reported, waiting)
+            self._odd_one_out.served(reservation)
             return Diagnosis(Cause.SERVED, reported, waiting, trusted=self._trusts(reservation, reported))
         reservation.refusals += 1
         reservation.reset_known = False
@@ -322,7 +307,8 @@ class CombinedLimiter:
         if attempt.slow_down:
             return Diagnosis(Cause.GREW_TOO_FAST, reported, waiting)
         if throttle.kind in ("overload", "concurrency"):
-            return Diagnosis(Cause.TOO_MANY_AT_ONCE, reported, waiting)
+            alone = self._odd_one_out.refused(reservation, self.traffic.latest)
+            return Diagnosis(Cause.ITS_OWN if alone else Cause.TOO_MANY_AT_ONCE, reported, waiting)
         # A reset time says when the bucket is full: no instruction, where a bucket knows when the call fits.
         explained = any(tracked.exhausted for tracked in reported)
         reservation.reset_known = explained and throttle.source == "x-ratelimit-reset"
@@ -334,6 +320,9 @@ class CombinedLimiter:
         surprised = had_room and explained and self._confidence.surprised(reservation.sequence, self.traffic.latest)
         if explained and not surprised:
             return Diagnosis(Cause.EXHAUSTED, reported, waiting)
+        if self._odd_one_out.refused(reservation, self.traffic.latest):
+            reservation.reset_known = False
+            return Diagnosis(Cause.ITS_OWN, reported, waiting)
         delay = None if reservation.reset_known else throttle.delay
         return Diagnosis(Cause.UNEXPLAINED, reported, waiting, delay)
 

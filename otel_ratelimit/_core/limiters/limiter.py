@@ -34,6 +34,8 @@ class Reservation:
         early: it is a probe that went although the evidence was fresh.
         requested: tokens that the server named for this call, None if it did not.
         refusals: how often the call has been refused by now, this attempt included.
+        unexplained: how many of them no bucket showed a reason for.
+        refused_by: the latest request that had left at the last of those that was put down to all calls; -1 where none was.
         reset_known: the delay of its refusal was a reset time, and a bucket knows better when the call fits.
         source: what let it go: None for the process's own estimate, else the fleet's lease.
     """
@@ -48,7 +50,8 @@ class Reservation:
     predictions: list[tuple[Bucket, float]] | None = None
     probe = early = False
     requested: float | None = None
-    refusals = 0
+    refusals = unexplained = 0
+    refused_by = -1
     reset_known = False
     source: Any = None
 
@@ -59,6 +62,7 @@ class Reservation:
         reservation.cost = cost
         if previous is not None:
             reservation.requested, reservation.refusals = previous.requested, previous.refusals
+            reservation.unexplained, reservation.refused_by = previous.unexplained, previous.refused_by
         return reservation
 
 

@@ -130,6 +130,8 @@ class Rate:
             if reservation.probe and self.on:
                 return  # it went although its turn had not come: that says nothing against the present rate
             self._refused(reservation, attempt, diagnosis)
+        elif diagnosis.cause is Cause.ITS_OWN and self.on:
+            self._level += self._traffic.work_of(reservation.amounts)  # others need not pay for it
         elif diagnosis.cause is Cause.SERVED and self.on:
             if diagnosis.trusted:
                 self.on = False

@@ -12,7 +12,8 @@ waiting, the one that has had least for its weight is next. A priority that had 
 an interactive call that comes goes first, and a batch that waits behind steady interactive traffic still moves: one in 65.
 
 *The throttled.* A call that comes back has a time of its own before which it may not go. Until then its amounts are held: calls
-that were never throttled pass only if they fit beside them.
+that were never throttled pass only if they fit beside them. One that is refused again and again with no reason to be seen lets
+one other call go before it, then four, then sixteen: it may be the only one that is refused.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class _Lane:
         "left",
         "passed",
         "returning",
+        "served",
         "throttled",
         "throttled_amounts",
         "weight",
+        "yielding",
     )
 
     def __init__(self, weight: float) -> None:
@@ -64,6 +67,11 @@ class _Lane:
         """Numbers of those whose time has come."""
         self.due_heap: list[tuple[int, Ticket]] = []
         """The same by arrival. Entries of calls that left stay until they are met."""
+        self.served = 0
+        """Calls."""
+        self.yielding: list[tuple[int, int, Ticket]] = []
+        """Heap of those whose time has come, and who let others go first, by the number of served calls at which they come.
+        Entries of calls that left stay until they are met."""
 
     def first_due(self) -> Ticket | None:
         """Who came first of those whose time has come."""
@@ -74,6 +82,11 @@ class _Lane:
             heapq.heappop(self.due_heap)
         return None
 
+    def make_due(self, ticket: Ticket) -> None:
+        """Its time has come."""
+        self.due.add(ticket.number)
+        heapq.heappush(self.due_heap, (ticket.number, ticket))
+
     def forget(self) -> None:
         """The sums begin anew where nothing is left of them: rounding, or an interrupt, may have left something in them."""
         if not self.back:
@@ -83,6 +96,7 @@ class _Lane:
             self.returning.clear()
             self.due.clear()
             self.due_heap.clear()
+            self.yielding.clear()
 
 
 class Queue:
@@ -152,6 +166,7 @@ class Queue:
         self._clock = lane.passed
         lane.passed += 1.0 / lane.weight
         self.remove(ticket)
+        lane.served += 1
 
     def next(self, now: float) -> tuple[Ticket | None, Amounts | None]:
         """Whose turn it is, and what is held beside it; None: no call may go yet, or nothing is held."""
@@ -162,6 +177,8 @@ class Queue:
                 continue
             if lane.returning:
                 self._bring_back(lane, now)
+            if lane.yielding:
+                self._come_forward(lane)
             ticket = lane.first_due() if lane.due else None
             if ticket is None and lane.back:
                 ticket = next(iter(lane.back.values()))
@@ -177,8 +194,17 @@ class Queue:
             at, number, ticket = heapq.heappop(lane.returning)
             if self.waiting.get(number) is ticket and ticket.not_before == at:
                 self._release(number)
-                lane.due.add(number)
-                heapq.heappush(lane.due_heap, (number, ticket))
+                if ticket.yields:
+                    heapq.heappush(lane.yielding, (lane.served + ticket.yields, number, ticket))
+                else:
+                    lane.make_due(ticket)
+
+    def _come_forward(self, lane: _Lane) -> None:
+        """Those that have let enough others go first; or the next one of them, where no other is there."""
+        while lane.yielding and (lane.yielding[0][0] <= lane.served or not (lane.due or lane.back)):
+            _, number, ticket = heapq.heappop(lane.yielding)
+            if self.waiting.get(number) is ticket and number not in lane.due and number not in self._held:
+                lane.make_due(ticket)
 
     def ahead(self, ticket: Ticket) -> tuple[float, float]:
         """Requests and tokens that are served before this waiting call is done, itself included. Those of throttled calls in
@@ -211,6 +237,7 @@ class Queue:
         """The first ``most`` calls of a priority that may go as soon as there is room, in order."""
         lane = self._lanes[priority]
         self._bring_back(lane, now)
+        self._come_forward(lane)
         due = (self.waiting[number] for number in heapq.nsmallest(most, lane.due))
         return list(islice(chain(due, lane.back.values()), most))
 

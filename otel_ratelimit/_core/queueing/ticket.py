@@ -47,6 +47,7 @@ class Ticket:
         reservation: of its last attempt; None before the first.
         amounts: what it takes, as it was priced when it was queued.
         refused_by: the latest request of all that had left when it was put back into the queue; -1 where it was not.
+        yields: calls of its priority that go before it once its time has come.
         not_before: the time before which it may not go; None where it has none. Written by the queue once it is queued.
         position: requests and tokens that ever joined its priority before and with it. Written by the queue.
     """
@@ -59,6 +60,7 @@ class Ticket:
     state = NEW
     wake_at = -math.inf
     collected = True
+    yields = 0
     reservation: Reservation | None = None
     not_before: float | None = None
     amounts: Amounts

@@ -12,6 +12,7 @@ from tests.benchmarks.no_harm import report
 from tests.benchmarks.no_harm.judge import SEEDS, Trial
 from tests.benchmarks.no_harm.trials import try_worlds
 from tests.benchmarks.no_harm.worlds import draw
+from tests.benchmarks.simulation.without import NUMBERS, leave_out
 
 
 def main() -> int:
@@ -29,7 +30,10 @@ def main() -> int:
     parser.add_argument("--summary", action="store_true", help="at the end, tables in Markdown")
     parser.add_argument("--before", type=Path, metavar="FILE", help="harms of other code, beside ours in the tables")
     parser.add_argument("--harms", type=Path, metavar="FILE", help="write what --before reads")
+    parser.add_argument("--without", metavar="RULE", choices=NUMBERS, help="with this rule taken out")
     options = parser.parse_args()
+    if options.without:
+        leave_out(options.without)
     began = time.monotonic()
     seeds = options.only or range(options.seed, options.seed + options.worlds)
     trials: list[Trial] = []

@@ -9,7 +9,8 @@ import math
 from dataclasses import replace
 from typing import Any, Final
 
-from otel_ratelimit._core.limiters.combined import TUNED, Tuning
+from otel_ratelimit._core.limiters.combined import CombinedLimiter
+from otel_ratelimit._core.limiters.tuning import TUNED, Tuning
 
 NUMBERS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "margin": {"buckets": {"margin_cap": 0.0, "margin_of_capacity": 0.0}},
@@ -31,6 +32,7 @@ NUMBERS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "concurrency-growth": {"concurrency": {"growth_calls": math.inf, "most_growth_calls": math.inf}},
     "several-tolerance": {"several": {"tolerated": 0.0, "unequal": 0.0}},
     "early-probes": {"probes": {"calls": math.inf, "seconds": math.inf}},
+    "odd-one-out": {"odd_one_out": {"often": 1_000_000}},
     "probes": {
         "probes": {
             "guessed": math.inf,
@@ -52,3 +54,13 @@ def tuning_without(rule: str) -> Tuning:
     """
     parts: dict[str, Any] = {part: replace(getattr(TUNED, part), **fields) for part, fields in NUMBERS[rule].items()}
     return replace(TUNED, **parts)
+
+
+def leave_out(rule: str) -> None:
+    """Take the rule out of every limiter that this process, or one forked from it, makes from now on: for worlds that are run
+    through the whole plugin, which makes its limiters itself.
+
+    Raises:
+        KeyError: as :func:`tuning_without`.
+    """
+    CombinedLimiter.__init__.__defaults__ = (tuning_without(rule),)

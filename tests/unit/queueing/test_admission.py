@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.estimate import BucketTuning
 from otel_ratelimit._core.cost import Cost
-from otel_ratelimit._core.limiters.combined import CombinedLimiter, Tuning
+from otel_ratelimit._core.limiters.combined import CombinedLimiter
 from otel_ratelimit._core.limiters.rate import Rate
+from otel_ratelimit._core.limiters.tuning import Tuning
 from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queueing.admission import Admission
-from otel_ratelimit._core.queueing.ticket import Ticket
+from otel_ratelimit._core.queueing.ticket import IN_FLIGHT, Ticket
 from otel_ratelimit._core.throttle import LimitKind, Throttle
 
 CALL = Cost(input=1_000.0)
@@ -581,3 +582,49 @@ def test_the_refusal_of_a_probe_says_nothing_against_the_pace_and_that_of_a_call
         rates = rate_of(admission).rate
         admission.requeue(large, now, now + 1.0)
     assert rates > 0.2 * rate
+
+
+def sequence(ticket: Ticket) -> int:
+    """Of the ticket's last request."""
+    assert ticket.reservation is not None
+    return ticket.reservation.sequence
+
+
+def test_a_call_that_is_refused_again_and_again_lets_more_and_more_others_go_first() -> None:
+    """One after its second refusal that no bucket explains, four after its third: it may be the only one that is refused."""
+    admission = make()
+    odd = admission.enter(0.0, CALL, "normal")
+    others = [admission.enter(0.0, CALL, "normal") for _ in range(200)]
+    now, order = 1.0, []
+    for refusals in range(1, 6):
+        admission.settle(odd, Attempt(now, throttle=Throttle(), succeeded=False))
+        gone = max(sequence(ticket) for ticket in (odd, *others) if ticket.reservation is not None)
+        admission.requeue(odd, now, now)
+        went: list[Ticket] = []
+        while odd.state != IN_FLIGHT:
+            now += 10.0
+            for ticket in (odd, *others):
+                admission.check(ticket, now)
+            for ticket in [one for one in others if one.state == IN_FLIGHT]:
+                went.append(ticket)
+                others.remove(ticket)
+                admission.settle(ticket, Attempt(now, succeeded=True))
+                admission.leave(ticket, now)
+        turn = sequence(odd)
+        order.append((refusals, sum(gone < sequence(ticket) < turn for ticket in went)))
+    assert order[1:] == [(2, 1), (3, 4), (4, 16), (5, 64)]
+
+
+def test_whoever_yields_goes_at_once_where_nobody_else_is_there() -> None:
+    """There is no other one to compare with."""
+    admission = make()
+    ticket = admission.enter(0.0, CALL, "normal")
+    for _ in range(4):
+        admission.settle(ticket, Attempt(1.0, throttle=Throttle(), succeeded=False))
+        admission.requeue(ticket, 1.0, 1.0)
+        at = admission.check(ticket, 1.0)
+        if at is not None:
+            assert at < 60.0
+            assert admission.check(ticket, at) is None
+    admission.leave(ticket, 2.0)
+    assert admission.queue.next(100.0) == (None, None)
