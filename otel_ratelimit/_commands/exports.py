@@ -27,6 +27,8 @@ _LOGGERS: Final[Mapping[str, str]] = {
 """Those of the exporters, and the signal; empty where the record tells."""
 
 _STATUS: Final = re.compile(r"\bcode: (?:StatusCode\.)?([A-Z_]+|\d{3})\b")
+_NO_ANSWER: Final = "no answer in time"
+
 _SAID: Final = (
     ("refused", "connection refused: nothing listens there"),
     ("certificate", "the certificate is not trusted: OTEL_EXPORTER_OTLP_CERTIFICATE"),
@@ -34,8 +36,8 @@ _SAID: Final = (
     ("resolve", "the host's name cannot be resolved"),
     ("badstatusline", "what answers speaks no HTTP"),
     ("remotedisconnected", "the connection was closed without an answer"),
-    ("timed out", "no answer in time"),
-    ("timeout", "no answer in time"),
+    ("timed out", _NO_ANSWER),
+    ("timeout", _NO_ANSWER),
 )
 """Words of a record, in lower case, and what they mean. The first that fits."""
 
@@ -94,7 +96,9 @@ class ExportFailures(logging.Filter):
                 self._hints[signal] = reason
             return
         if "export" in text:
-            self.found[signal] = reason or self._hints.get(signal, "")
+            hint = self._hints.pop(signal, "")
+            # Where the time ran out while it tried again, what the attempts before failed by is the reason.
+            self.found[signal] = hint if hint and reason in ("", _NO_ANSWER) else reason
             self._told()
 
 

@@ -62,6 +62,18 @@ def test_records_pass(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 3
 
 
+def test_where_the_time_ran_out_the_attempts_before_tell_why() -> None:
+    """On a busy machine the last attempt has no time left, and fails by that. The next export has reasons of its own."""
+    failures = ExportFailures().watch()
+    logger = logging.getLogger(TRACES)
+    logger.warning("Transient error %s encountered while exporting span batch, retrying in %.2fs.", "refused", 1.0)
+    logger.error("Failed to export span batch code: None, reason: Attempted to set connect timeout to 0.0")
+    assert failures.found == {"traces": "connection refused: nothing listens there"}
+    logger.error("Failed to export span batch code: None, reason: read timed out")
+    assert failures.found == {"traces": "no answer in time"}
+    failures.stop()
+
+
 def test_run_says_what_was_not_taken(command: Command, tmp_path: Path) -> None:
     """An endpoint that answers 404 to metrics and takes traces; the program's own output and status are its own."""
     (tmp_path / "app.py").write_text(ONE_CALL)
