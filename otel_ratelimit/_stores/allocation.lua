@@ -4,7 +4,8 @@
 -- tells ages ("1.2 s ago"), so that no two clocks are ever compared. Everything that is told is a total or a state, never a
 -- difference: an exchange whose answer was lost is simply repeated.
 --
--- The arithmetic of a limit is that of _core/buckets/estimate.py, its reasons are there: anchor, drain, margin, silence. "Spent" is what was
+-- What is believed of a bucket is what _core/buckets/estimate.py believes, and its reasons are there: anchor, drain, margin, silence;
+-- tests/stores/test_same_estimate.py runs the same events through both (docs/decisions/0087 says why it is here). "Spent" is what was
 -- handed to processes; what the server said of a request counts from the total at which that request was handed its share.
 --
 -- KEYS: 1 the account: hash of "state" and of one record for each process; 2 when each process is given up; 3 to 5 the arrival of
@@ -15,14 +16,14 @@
 if redis.replicate_commands then redis.replicate_commands() end  -- before Redis 7: needed to write after TIME was read
 
 local COLD_CALLS, COLD_DOUBLING = 24, 0.05  -- calls of the whole fleet before its first answer, seconds in which they double
-local CALM = 0.25  -- share of a ledger above which processes take slices ahead
+local CALM = 0.25  -- share of a bucket above which processes take slices ahead
 local PART = 4  -- one slice is no more than this part of what is above it
-local MARGIN_MEMORY, MARGIN_CAP, MARGIN_OF_CAPACITY = 1 / 256, 0.1, 0.35
+local MARGIN_MEMORY, SILENT_MEMORY, MARGIN_CAP, MARGIN_OF_CAPACITY = 1 / 256, 1 / 1024, 0.1, 0.35
 local DRAIN_TIME, DRAIN_HOLD, MOST_DRAIN = 4, 10, 0.9
-local PROBE_CALLS = 200  -- silent answers after which a ledger dares one typical call beyond its belief; quadratic
+local PROBE_CALLS = 200  -- silent answers after which a bucket dares one typical call beyond its belief; quadratic
 local PATIENCE = 60  -- seconds: the longest time between two probes, see _core/limiters/probes.py
-local FORGET = 600  -- seconds after which a ledger that nobody spoke of is dropped, so that no wrong one lives for ever
-local FRESH = 60  -- seconds: what was said longer ago makes no new ledger
+local FORGET = 600  -- seconds after which a bucket that nobody spoke of is dropped, so that no wrong one lives for ever
+local FRESH = 60  -- seconds: what was said longer ago makes no new bucket
 local HEARTBEAT = 1  -- seconds: nobody is told to come later
 local LEAST = 0.002  -- seconds: nobody is told to come sooner
 local BEHIND = 0.01  -- the same, for those who are not next
@@ -31,9 +32,9 @@ local MOST_GRANTS = 256  -- in one exchange; keeps a script short
 local WEIGHTS = {64, 8, 1}  -- as in _core/queueing/queue.py
 local CLOCK_SLACK = 1  -- seconds by which time may run backwards unnoticed
 local LATER = 1e-4  -- seconds by which a request must have been sent after another one to tell anything new
-local BIG = 1e12  -- units, where no ledger counts them
+local BIG = 1e12  -- units, where no bucket counts them
 local MOST = 1e15  -- units, whoever tells of them; beyond it sums lose single tokens
-local MOST_LEDGERS = 64  -- of an account, and in one report; as in _core/fleet/messages.py
+local MOST_BUCKETS = 64  -- of an account, and in one report; as in _core/fleet/messages.py
 local MOST_CALLS = 16  -- that a report names of a priority; as in _core/fleet/member.py
 local LONGEST = 200  -- bytes of a name
 local VERSION = 1  -- of reports and answers, as in _core/fleet/messages.py
@@ -79,11 +80,11 @@ local function judge(report)
     for _, call in ipairs(calls) do list(call, 5, 0, 'lanes') end
   end
   if type(report.said) ~= 'table' then refuse('said') end
-  local ledgers = 0
+  local buckets = 0
   for name, said in pairs(report.said) do
-    ledgers = ledgers + 1
+    buckets = buckets + 1
     text(name, 'said')
-    if type(said) ~= 'table' or ledgers > MOST_LEDGERS then refuse('said') end
+    if type(said) ~= 'table' or buckets > MOST_BUCKETS then refuse('said') end
     if said.unit ~= 0 and said.unit ~= 1 and said.unit ~= 2 and said.unit ~= 3 then refuse('unit') end
     number(said.limit, 1e-9, MOST, 'limit')
     number(said.window, 1e-3, YEAR, 'window')
@@ -133,7 +134,7 @@ end
 
 local packed = redis.call('HGET', account, 'state')
 local state = unpacked(packed)
-if state and (type(state.ledgers) ~= 'table' or type(state.seen) ~= 'number') then state = nil end
+if state and (type(state.buckets) ~= 'table' or type(state.seen) ~= 'number') then state = nil end
 -- A key of the five that was evicted by itself takes the others with it: they count each other's content. And where the clock was
 -- set back (another server took over), nothing waits for the old time to come again. What is lost is told anew by everybody.
 local fresh = not state or redis.call('HLEN', account) ~= redis.call('ZCARD', deadlines) + 1 or now < state.seen - CLOCK_SLACK
@@ -142,7 +143,7 @@ if fresh then
   state = {
     epoch = string.format('%.6f', now), spent = zeros(), reserved = zeros(), waits = zeros(), typical = zeros(),
     passed = {0, 0, 0}, clock = 0, cold_at = 0, cold_sent = 0, known = false, answers = 0, silent = 0, closed = 0, last = 0,
-    cause = '', settings = '', ledgers = {},
+    cause = '', settings = '', buckets = {},
   }
 end
 state.seen = now
@@ -174,42 +175,43 @@ end
 
 -- What a limit holds ------------------------------------------------------------------------------------------------------
 
-local function level_of(ledger)
-  local since = now - ledger.at
-  local level = ledger.level - (state.spent[ledger.unit] - ledger.mark)
-  if since > 0 then level = level + since * ledger.rate - math.min(since, DRAIN_HOLD) * ledger.drain end
-  if level >= ledger.capacity then
-    level = ledger.capacity
-    ledger.drain = ledger.drain * DRAIN_TIME / (math.max(since, 0) + DRAIN_TIME)  -- full: nobody can be taking much
-    ledger.level, ledger.at, ledger.mark, ledger.full = level, now, state.spent[ledger.unit], now
+local function level_of(bucket)
+  local since = now - bucket.at
+  local level = bucket.level - (state.spent[bucket.unit] - bucket.mark)
+  if since > 0 then level = level + since * bucket.rate - math.min(since, DRAIN_HOLD) * bucket.drain end
+  if level >= bucket.capacity then
+    level = bucket.capacity
+    bucket.drain = bucket.drain * DRAIN_TIME / (math.max(since, 0) + DRAIN_TIME)  -- full: nobody can be taking much
+    bucket.level, bucket.at, bucket.mark, bucket.full = level, now, state.spent[bucket.unit], now
   end
   return level
 end
 
-local function floor_of(ledger)
-  local silent = state.silent - ledger.silent
-  return ledger.margin - state.typical[ledger.unit] * (silent / PROBE_CALLS) ^ 2
+local function dared(bucket)  -- units beyond the belief, after so many silent answers
+  return state.typical[bucket.unit] * ((state.silent - bucket.silent) / PROBE_CALLS) ^ 2
 end
 
-local function net_rate(ledger)
-  return math.max(ledger.rate - ledger.drain, 1e-9)
+local function floor_of(bucket) return bucket.margin - dared(bucket) end
+
+local function net_rate(bucket)
+  return math.max(bucket.rate - bucket.drain, 1e-9)
 end
 
 local function ready(need)  -- seconds until a call may go
   local wait = 0
-  for _, ledger in pairs(state.ledgers) do
-    local amount = need[ledger.unit]
-    if amount <= ledger.limit then  -- of a larger one only the server can say that it never fits
-      amount = math.min(amount, ledger.capacity)
-      local floor = math.min(floor_of(ledger), ledger.capacity - amount)
-      local missing = amount + floor + state.reserved[ledger.unit] - level_of(ledger)
+  for _, bucket in pairs(state.buckets) do
+    local amount = need[bucket.unit]
+    if amount <= bucket.limit then  -- of a larger one only the server can say that it never fits
+      amount = math.min(amount, bucket.capacity)
+      local floor = math.min(floor_of(bucket), bucket.capacity - amount)
+      local missing = amount + floor + state.reserved[bucket.unit] - level_of(bucket)
       if missing > 0 then
-        local held = math.max(ledger.at + DRAIN_HOLD - now, 0)
-        local net = net_rate(ledger)
+        local held = math.max(bucket.at + DRAIN_HOLD - now, 0)
+        local net = net_rate(bucket)
         if missing <= held * net then
           wait = math.max(wait, missing / net)
         else
-          wait = math.max(wait, held + (missing - held * net) / math.max(ledger.rate, 1e-9))
+          wait = math.max(wait, held + (missing - held * net) / math.max(bucket.rate, 1e-9))
         end
       end
     end
@@ -222,8 +224,8 @@ local function ready(need)  -- seconds until a call may go
   return wait
 end
 
-local ledgers = 0
-for _ in pairs(state.ledgers) do ledgers = ledgers + 1 end
+local buckets = 0
+for _ in pairs(state.buckets) do buckets = buckets + 1 end
 
 local function heard(name, said)
   local limit, rate, sent = said.limit, said.limit / said.window, now - said.age
@@ -232,41 +234,41 @@ local function heard(name, said)
   if not mark or said.epoch ~= state.epoch then
     mark = state.spent[unit] - (said.since or 0)  -- sent before it was in this fleet: what it used itself since then is known
   end
-  local ledger = state.ledgers[name]
-  if not ledger then
-    if said.age > FRESH or ledgers >= MOST_LEDGERS then return false end
-    ledgers = ledgers + 1
-    state.ledgers[name] = {
+  local bucket = state.buckets[name]
+  if not bucket then
+    if said.age > FRESH or buckets >= MOST_BUCKETS then return false end
+    buckets = buckets + 1
+    state.buckets[name] = {
       unit = unit, limit = limit, rate = rate, capacity = said.capacity, level = said.told, at = sent, mark = mark, said = sent,
       full = -1, drain = 0, margin = 0, silent = state.silent, heard = now,
     }
     return true
   end
   if said.judged > 0 then
-    local faded = ledger.margin * (1 - MARGIN_MEMORY) ^ said.judged
-    ledger.margin = math.min(math.max(faded, -said.error), MARGIN_CAP * ledger.limit, MARGIN_OF_CAPACITY * ledger.capacity)
+    local faded = bucket.margin * (1 - MARGIN_MEMORY) ^ said.judged
+    bucket.margin = math.min(math.max(faded, dared(bucket) - said.error), MARGIN_CAP * bucket.limit, MARGIN_OF_CAPACITY * bucket.capacity)
   end
-  if sent <= ledger.said + LATER then return false end
-  local resized = ledger.limit ~= limit
-  if not resized and (ledger.rate ~= rate or ledger.capacity ~= said.capacity) then
-    ledger.drain, ledger.margin = 0, 0  -- another bucket than was thought: what looked like errors was that mistake
+  if sent <= bucket.said + LATER then return false end
+  local resized = bucket.limit ~= limit
+  if not resized and (bucket.rate ~= rate or bucket.capacity ~= said.capacity) then
+    bucket.drain, bucket.margin = 0, 0  -- another bucket than was thought: what looked like errors was that mistake
   end
-  ledger.limit, ledger.rate, ledger.capacity = limit, rate, said.capacity
-  ledger.drain = math.min(ledger.drain, MOST_DRAIN * rate)
-  ledger.margin = math.min(ledger.margin, MARGIN_OF_CAPACITY * ledger.capacity)
-  local elapsed = sent - ledger.at
-  if not resized and ledger.full < 0 and elapsed > 0 and said.told < limit then
-    local found = (ledger.level + elapsed * rate - said.told - (mark - ledger.mark)) / elapsed
+  bucket.limit, bucket.rate, bucket.capacity = limit, rate, said.capacity
+  bucket.drain = math.min(bucket.drain, MOST_DRAIN * rate)
+  bucket.margin = math.min(bucket.margin, MARGIN_OF_CAPACITY * bucket.capacity)
+  local elapsed = sent - bucket.at
+  if not resized and bucket.full < 0 and elapsed > 0 and said.told < limit then
+    local found = (bucket.level + elapsed * rate - said.told - (mark - bucket.mark)) / elapsed
     found = math.min(math.max(found, -rate), rate)  -- beyond that it is the order in which a burst of ours arrived
-    ledger.drain = ledger.drain + (found - ledger.drain) * elapsed / (elapsed + DRAIN_TIME)
-    ledger.drain = math.min(math.max(ledger.drain, 0), MOST_DRAIN * rate)
+    bucket.drain = bucket.drain + (found - bucket.drain) * elapsed / (elapsed + DRAIN_TIME)
+    bucket.drain = math.min(math.max(bucket.drain, 0), MOST_DRAIN * rate)
   end
-  ledger.said, ledger.heard, ledger.silent = sent, now, state.silent
+  bucket.said, bucket.heard, bucket.silent = sent, now, state.silent
   -- We believed it full after this request had left: only an answer that says less than we believe counts.
-  if ledger.full > sent and said.told + (now - sent) * rate - (state.spent[unit] - mark) >= level_of(ledger) then
+  if bucket.full > sent and said.told + (now - sent) * rate - (state.spent[unit] - mark) >= level_of(bucket) then
     return true
   end
-  ledger.level, ledger.at, ledger.mark, ledger.full = said.told, sent, mark, -1
+  bucket.level, bucket.at, bucket.mark, bucket.full = said.told, sent, mark, -1
   return true
 end
 
@@ -297,14 +299,16 @@ for unit = 1, 4 do
 end
 record.held = zeros()
 state.answers = state.answers + math.max(report.answers - record.answers, 0)
-state.silent = state.silent + math.max(report.silent - record.silent, 0)
+local silent = math.max(report.silent - record.silent, 0)
+state.silent = state.silent + silent
+for _, bucket in pairs(state.buckets) do bucket.margin = bucket.margin * (1 - SILENT_MEMORY) ^ silent end
 record.answers, record.silent = report.answers, report.silent
 state.known = state.known or report.known or state.answers >= COLD_CALLS
 for name, said in pairs(report.said) do
   if heard(name, said) then traffic = true end
 end
-for name, ledger in pairs(state.ledgers) do
-  if now - ledger.heard > FORGET then state.ledgers[name] = nil end
+for name, bucket in pairs(state.buckets) do
+  if now - bucket.heard > FORGET then state.buckets[name] = nil end
 end
 if report.closed > 0 then state.closed = math.max(state.closed, now + report.closed) end
 if report.cause ~= '' then state.cause = report.cause end
@@ -389,8 +393,8 @@ end
 
 local mark = {state.spent[1], state.spent[2], state.spent[3], state.spent[4]}
 local levels = {}
-for name, ledger in pairs(state.ledgers) do
-  levels[name] = {ledger.unit - 1, level_of(ledger), net_rate(ledger), floor_of(ledger), ledger.capacity}
+for name, bucket in pairs(state.buckets) do
+  levels[name] = {bucket.unit - 1, level_of(bucket), net_rate(bucket), floor_of(bucket), bucket.capacity}
 end
 
 local lease = record.box
@@ -401,9 +405,9 @@ record.box, record.counts = zeros(), {0, 0, 0}
 
 local calm = state.known and next_wait == nil and state.closed <= now
 local slice = {BIG, BIG, BIG, BIG}
-for _, ledger in pairs(state.ledgers) do
-  local unit = ledger.unit
-  local part = (level_of(ledger) - state.reserved[unit] - CALM * ledger.capacity) / PART
+for _, bucket in pairs(state.buckets) do
+  local unit = bucket.unit
+  local part = (level_of(bucket) - state.reserved[unit] - CALM * bucket.capacity) / PART
   slice[unit] = math.min(slice[unit], part, math.max(report.want[unit], part / live))
 end
 for unit = 1, 4 do calm = calm and slice[unit] >= report.typical[unit] and slice[unit] > 0 end
@@ -423,8 +427,8 @@ for lane = 1, 3 do
   local rank = redis.call('ZRANK', KEYS[2 + lane], me)
   if rank then
     local each = 0
-    for _, ledger in pairs(state.ledgers) do
-      each = math.max(each, state.typical[ledger.unit] / net_rate(ledger))
+    for _, bucket in pairs(state.buckets) do
+      each = math.max(each, state.typical[bucket.unit] / net_rate(bucket))
     end
     local come = next_wait or 0
     if rank > 0 then come = math.max(come + 0.8 * rank * each, BEHIND) end

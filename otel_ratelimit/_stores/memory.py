@@ -217,7 +217,7 @@ class Place:
     _woken = False
     _sent_at: float | None = None
     cause: Any = None
-    """What the throttle that closed the gate was handed in with, also when that was another call's."""
+    """What the throttle that closed the limit was handed in with, also when that was another call's."""
 
     _store: MemoryStore
     _admission: Admission

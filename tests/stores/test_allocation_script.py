@@ -199,7 +199,7 @@ def test_others_who_use_the_limit_are_noticed(fleet: Fleet) -> None:
 
 
 def test_mispredictions_make_a_margin_that_fades(fleet: Fleet) -> None:
-    """As in the ledger of one process."""
+    """As in the bucket of one process."""
     fleet.hear("a", 3000.0)
     fleet.hear("a", 2900.0, more={"error": -200.0, "judged": 1})
     assert fleet.say("a")["levels"]["tokens///"][3] == pytest.approx(200.0)
@@ -295,7 +295,7 @@ def test_a_limit_that_changes_is_followed(fleet: Fleet) -> None:
     assert rate == pytest.approx(200.0, rel=0.25)
 
 
-def test_a_wrong_ledger_does_not_live_for_ever(fleet: Fleet) -> None:
+def test_a_wrong_bucket_does_not_live_for_ever(fleet: Fleet) -> None:
     """Nobody speaks of it for ten minutes: it is dropped, although the fleet goes on exchanging."""
     fleet.hear("a", 0.0, limit=0.001)
     assert fleet.wait("a", 1.0, need=0.0009) == 0
@@ -355,7 +355,7 @@ def test_a_clock_that_is_set_back_holds_nobody(fleet: Fleet) -> None:
     assert fleet.wait("a", 1.0) == 1
 
 
-def test_a_stale_word_makes_no_ledger(fleet: Fleet) -> None:
+def test_a_stale_word_makes_no_bucket(fleet: Fleet) -> None:
     """What an idle process heard minutes ago says nothing about now."""
     assert fleet.hear("a", 0.0, age=120.0)["levels"] == {}
 

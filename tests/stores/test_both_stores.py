@@ -1,4 +1,4 @@
-"""One body of tests for both stores: whoever uses a place cannot tell where the ledgers live."""
+"""One body of tests for both stores: whoever uses a place cannot tell where the buckets live."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_throttled_call_comes_back_no_earlier_than_it_was_told(store: MemorySt
 
 
 def test_unpaced_calls_wait_for_nobody(store: MemoryStore, account: Account) -> None:
-    """``pacing=False``: the ledgers only watch."""
+    """``pacing=False``: the buckets only watch."""
     know(store, account, -5000.0)
     place = store.place(store.line(account, "gpt-4o"), paced=False)
     assert isinstance(place.reserve(COST, "normal", None, time.monotonic()), Admitted)

@@ -259,7 +259,7 @@ def test_delays_that_are_over_before_they_are_waited_for_use_the_budget_all_the_
 
 
 def test_a_reset_time_that_nobody_waits_for_is_not_spent() -> None:
-    """It says when the limit is full: where a ledger lets the call go long before, the budget is as it was but for a tenth."""
+    """It says when the limit is full: where a bucket lets the call go long before, the budget is as it was but for a tenth."""
     run = start(Policy(buffer=0.0, max_wait=60.0))
     to_first_send(run)
     for _ in range(20):

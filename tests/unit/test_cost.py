@@ -1,4 +1,4 @@
-"""What a body is taken to cost, and how the tariff learns what it did."""
+"""What a body is taken to cost, and how the charge model learns what it did."""
 
 from __future__ import annotations
 

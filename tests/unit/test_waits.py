@@ -18,7 +18,7 @@ REASONS: list[WaitReason] = ["throttled", "admission", "backoff"]
     [
         # 564 ms asked for, 25 ms of buffer, and the turn came ten seconds later.
         (10.589, "throttled", 0.564, 0.589, (0.564, 0.025, 10.0, 0.0)),
-        # Told a reset time, and the ledger let it go before that.
+        # Told a reset time, and the bucket let it go before that.
         (3.0, "throttled", 20.0, 20.025, (3.0, 0.0, 0.0, 0.0)),
         # The server's time was over before the wait began: the floor under repeated delays is buffer.
         (0.1, "throttled", -0.01, 0.1, (0.0, 0.1, 0.0, 0.0)),

@@ -267,9 +267,9 @@ class Bucket:
             charge: learns from a long silence what our calls really took; None where that is known otherwise.
             full_at: when the limit is full again, by the server's word; inf where it gave none.
         """
-        silent, self.silent = self.silent, 0
         if sequence <= self.sequence:
             return
+        silent, self.silent = self.silent, 0
         remaining = min(max(remaining, -self.limit), self.limit)
         if remaining > self.tuning.overfull * self.capacity:
             self.hold(None)

@@ -209,7 +209,7 @@ def test_the_cause_of_another_process_is_linked_to() -> None:
     assert member.cause == "mine"
 
 
-def test_out_of_reach_the_own_ledgers_decide() -> None:
+def test_out_of_reach_the_own_buckets_decide() -> None:
     """And the lease is back with the next answer."""
     member = Member()
     first = member.enter(0.0, COST, "normal")
@@ -252,7 +252,7 @@ def test_a_process_that_lost_a_fleet_without_a_queue_is_free() -> None:
     assert all(member.enter(0.1, COST, "normal").admitted for _ in range(10))
 
 
-def test_answers_to_calls_that_the_fleet_let_go_do_not_judge_the_own_ledgers() -> None:
+def test_answers_to_calls_that_the_fleet_let_go_do_not_judge_the_own_buckets() -> None:
     """They know nothing of what others use: a margin learned from that would hold the process back once it is alone."""
     member = Member()
     call = member.enter(0.0, COST, "normal")

@@ -221,7 +221,7 @@ def test_headers(headers: Any, seconds: float | None, source: str | None) -> Non
     ],
 )  # fmt: skip
 def test_windows_and_sizes_in_headers(headers: dict[str, str], window: str | None, limit: float) -> None:
-    """A window beside the size, or in a second description of the same limit; and what ledgers read of it."""
+    """A window beside the size, or in a second description of the same limit; and what buckets read of it."""
     answer = parse_throttle(429, headers, None, now=NOW)
     assert answer is not None
     assert (answer.window, answer.limit) == (window, limit)

@@ -189,7 +189,7 @@ def test_a_cancelled_caller_gives_its_place_back() -> None:
 
 
 def test_who_waits_is_priced_anew() -> None:
-    """The tariff changed since the call came: 1,000 became 2,000, and it waits two seconds."""
+    """The charge model learned since the call came: 1,000 became 2,000, and it waits two seconds."""
     admission = emptied()
     first = admission.enter(0.0, CALL, "normal")
     second = admission.enter(0.0, CALL, "normal")
@@ -237,7 +237,7 @@ def test_an_old_word_is_doubted_once_a_minute() -> None:
     assert not other.admitted
 
 
-def test_a_reset_time_is_no_instruction_where_a_ledger_knows() -> None:
+def test_a_reset_time_is_no_instruction_where_a_bucket_knows() -> None:
     """Headers only: full in 60 s, but the call fits in one."""
     admission = emptied()
     ticket = admission.enter(0.0, CALL, "normal")
@@ -425,8 +425,8 @@ def test_what_flowed_past_a_full_bucket_is_not_there_for_a_burst(steady: int) ->
     assert sum(call.admitted for call in burst) == 60
 
 
-def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None:
-    """The header shows plenty, and every answer is a refusal that it cannot explain away: a storm, but for the pacer."""
+def test_buckets_that_are_wrong_again_and_again_are_not_believed_alone() -> None:
+    """The header shows plenty, and every answer is a refusal that it cannot explain away: a storm, but for the rate found by trial."""
     admission = make()
     now, sent = 0.0, 0
     while now < 60.0:
@@ -439,7 +439,7 @@ def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None
             continue
         sent += 1
         now += 0.06
-        # what is left is always just what the ledger takes for too little, and a second later it expects plenty
+        # what is left is always just what the bucket takes for too little, and a second later it expects plenty
         admission.settle(
             ticket,
             Attempt(now, readings=tokens(500, limit=6_000_000), throttle=Throttle(kind="tokens"), succeeded=False),
@@ -447,7 +447,7 @@ def test_ledgers_that_are_wrong_again_and_again_are_not_believed_alone() -> None
     assert sent < 100
 
 
-def test_the_pacer_is_dropped_once_the_ledgers_are_right_again() -> None:
+def test_the_trial_rate_is_dropped_once_the_buckets_are_right_again() -> None:
     """It held beside them only for as long as they were not to be believed."""
     admission = make()
     now = 0.0
