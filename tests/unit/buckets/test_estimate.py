@@ -73,6 +73,18 @@ def test_refill_is_lost_while_full() -> None:
     assert bucket.level(3_601.0, 6_000, 1) == 100
 
 
+def test_a_bucket_that_shows_more_than_it_was_thought_to_hold_holds_its_limit() -> None:
+    """Believed to be enforced by the second, 1,000 of 60,000; a header shows 30,000 left: twenty calls of 1,000 fit at once."""
+    bucket = bucket_of("tokens", "", 60_000, 60)
+    bucket.enforce_per_second(500)
+    assert bucket.capacity == 1_000
+    say(bucket, 1_100, at=0.0, taken=0, sequence=1, now=0.1, taken_now=0)  # refill while the answer travels
+    assert bucket.capacity == 1_000
+    say(bucket, 30_000, at=1.0, taken=0, sequence=2, now=1.1, taken_now=0)
+    assert bucket.ready(1.1, 0, 20_000, 2) == 1.1
+    assert bucket.ready(1.1, 20_000, 20_000, 3) > 1.1
+
+
 def test_others_are_seen_as_drain() -> None:
     """Readings 5 s apart show 50 a second less than refill and our own 0: after some time that is taken off the rate."""
     bucket = bucket_of("tokens", "", 6_000, 60)

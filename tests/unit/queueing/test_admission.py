@@ -426,7 +426,7 @@ def test_what_flowed_past_a_full_bucket_is_not_there_for_a_burst(steady: int) ->
 
 
 def test_buckets_that_are_wrong_again_and_again_are_not_believed_alone() -> None:
-    """The header shows plenty, and every answer is a refusal that it cannot explain away: a storm, but for the rate found by trial."""
+    """The header shows plenty, and every answer is a refusal: a storm, but for the rate that is found by trial."""
     admission = make()
     now, sent = 0.0, 0
     while now < 60.0:
