@@ -81,8 +81,7 @@ def test_a_bucket_that_shows_more_than_it_was_thought_to_hold_holds_its_limit() 
     say(bucket, 1_100, at=0.0, taken=0, sequence=1, now=0.1, taken_now=0)  # refill while the answer travels
     assert bucket.capacity == 1_000
     say(bucket, 30_000, at=1.0, taken=0, sequence=2, now=1.1, taken_now=0)
-    assert bucket.ready(1.1, 0, 20_000, 2) == 1.1
-    assert bucket.ready(1.1, 20_000, 20_000, 3) > 1.1
+    assert [bucket.ready(1.1, 1_000.0 * sent, 1_000, 2 + sent) for sent in range(20)] == [1.1] * 20
 
 
 def test_others_are_seen_as_drain() -> None:
