@@ -99,6 +99,111 @@ def test_refusals_far_apart_measure_the_rate() -> None:
     assert driven.rate.rate == pytest.approx(2.0, rel=0.02)
 
 
+def cut_at(rate: float, served: int) -> Driven:
+    """Refused at 5.0; at ``rate`` so many were served within a second, and the next one was refused. (Half a call beside.)"""
+    driven = Driven()
+    driven.refuse(5.0)
+    driven.rate.rate = rate
+    for number in range(served):
+        driven.serve(5.0 + (number + 1) / (served + 1), waiting=False)
+    driven.refuse(6.0, waiting=True)
+    return driven
+
+
+@pytest.mark.parametrize(
+    ("rate", "served", "left"),
+    [
+        (
+            8.0,
+            10,
+            8.0 * (1.0 - 0.5 / (1.0 + 11.5 / 10.0)),
+        ),  # 11.5 a second passed: no less than it was, and cut all the same
+        (80.0, 100, 80.0 * (1.0 - 0.5 / (1.0 + 101.5 / 10.0))),  # after a hundred calls a little too high
+        (12.0, 7, 8.5),  # what was measured
+        (30.0, 10, 15.0),  # half at most
+        (1.0, 0, 1.5 * (1.0 - 0.5 / (1.0 + 1.5 / 10.0)) / 1.5),
+    ],
+)
+def test_a_cut_goes_by_what_passed_since_the_last_one(rate: float, served: int, left: float) -> None:
+    """Calls let through over the time between two refusals; half of it at least, and less than it was."""
+    assert cut_at(rate, served).rate.rate == pytest.approx(left)
+
+
+@pytest.mark.parametrize(("delay", "least"), [(0.05, 2.0), (0.5, 2.0 / 3.0), (10.0, 1.0 / 30.0)])
+def test_a_call_is_held_for_three_times_the_servers_own_delay_at_most(delay: float, least: float) -> None:
+    """However often all are refused, none of them served."""
+    driven = Driven()
+    for number in range(60):
+        driven.refuse(5.0 + 100.0 * number, delay=delay, waiting=True)
+    assert driven.rate.rate == pytest.approx(least)
+
+
+def test_after_a_closed_door_the_rate_before_it_is_found_quickly() -> None:
+    """One was served at 8 a second; then nine refusals in a row, however slow. The next served one raises it by half, up to 0.7
+    of the rate before for each refusal at the closed door."""
+    driven = Driven()
+    driven.refuse(5.0)
+    driven.rate.rate = 8.0
+    driven.serve(5.5)
+    before = driven.rate.rate
+    driven.refuse(6.0, waiting=True)
+    driven.refuse(20.0, waiting=True)
+    driven.refuse(40.0, waiting=True)
+    rate = driven.rate.rate
+    threshold = 0.7 * 0.7 * before
+    assert rate < 0.5 * threshold
+    driven.serve(41.0)
+    assert driven.rate.rate == pytest.approx(1.5 * rate)
+    for _ in range(10):
+        driven.serve(42.0)
+        if driven.rate.rate == pytest.approx(threshold):
+            break
+    else:
+        pytest.fail("it never stops there")
+    driven.serve(43.0)
+    assert threshold < driven.rate.rate < 1.2 * threshold
+
+
+def test_each_call_beyond_the_refused_rate_grows_it_by_a_thousandth_and_more_and_more() -> None:
+    """Compounding with the calls since: about one call in forty is the probe that is refused."""
+    driven = Driven()
+    driven.refuse(5.0)
+    rate = driven.rate.rate = 100.0
+    for number in range(1, 4):
+        driven.serve(6.0)
+        rate *= 1.0 + 0.001 * (1.0 + number / 100.0)
+        assert driven.rate.rate == pytest.approx(rate)
+
+
+def test_what_a_second_lets_go_is_saved_up_while_no_call_waits() -> None:
+    """No more: five calls at five a second; a call at less than one."""
+    driven = Driven()
+    driven.refuse(5.0)
+    driven.rate.rate = 10.0
+    for number in range(9):
+        driven.serve(5.1 + 0.1 * number)
+    driven.refuse(6.0, waiting=True)
+    burst = driven.rate.rate
+    gone = 0
+    while driven.ready(500.0) <= 500.0:
+        driven.rate.take(500.0, let_go(driven.traffic, 500.0))
+        gone += 1
+    assert gone == int(burst)
+
+
+def test_the_work_of_a_call_that_is_refused_alone_is_given_back() -> None:
+    """Others need not pay for it."""
+    driven = Driven()
+    driven.refuse(5.0)
+    while driven.ready(6.0) <= 6.0:
+        let_go(driven.traffic, 6.0, limiter=driven.rate)
+    before = driven.ready(6.0)
+    odd = let_go(driven.traffic, 6.0, limiter=driven.rate)
+    assert driven.ready(6.0) > before
+    end(driven.traffic, driven.rate, odd, 6.0, Cause.ITS_OWN)
+    assert driven.ready(6.0) == pytest.approx(before)
+
+
 def test_a_refusal_sent_under_an_older_rate_cuts_nothing() -> None:
     """Those that were in flight when the rate was cut say nothing of the new one."""
     driven = Driven()
