@@ -5,8 +5,8 @@ and some servers say so by a bare 429. Such a call comes back for as long as it 
 pace, it would slow all others down to next to nothing: 43 calls that a window of a minute had room for took 470 s behind one
 (``no_harm --only 3074``).
 
-Owns the comparison with the others: a call that is refused for the third time in a row, while what left since its last refusal
-was served, is the odd one out. That others are sent in between is the queue's part (``Ticket.yields``).
+Owns the comparison with the others: a call that is refused for the third time, while what left since its last refusal was
+served and no other one was refused, is the odd one out. That others are sent in between is the queue's part (``Ticket.yields``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class OddOneOutTuning:
     """The number of the odd one out.
 
     Attributes:
-        often: refusals of one call. Two in a row, and others served in between, are chance where every second call is refused; if
+        often: refusals of one call. Two, and others served in between, are chance where every second call is refused; if
             all are refused after all, the refusal of another call shows it.
     """
 

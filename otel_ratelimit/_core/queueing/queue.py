@@ -68,10 +68,10 @@ class _Lane:
         self.due_heap: list[tuple[int, Ticket]] = []
         """The same by arrival. Entries of calls that left stay until they are met."""
         self.served = 0
-        """Calls."""
-        self.yielding: list[tuple[int, int, Ticket]] = []
-        """Heap of those whose time has come, and who let others go first, by the number of served calls at which they come.
-        Entries of calls that left stay until they are met."""
+        """Calls that were served, ever."""
+        self.yielding: list[tuple[int, int]] = []
+        """Heap of the numbers of those whose time has come, and who let others go first, by the count of served calls at which they
+        come. Entries of calls that left stay until they are met."""
 
     def first_due(self) -> Ticket | None:
         """Who came first of those whose time has come."""
@@ -195,15 +195,16 @@ class Queue:
             if self.waiting.get(number) is ticket and ticket.not_before == at:
                 self._release(number)
                 if ticket.yields:
-                    heapq.heappush(lane.yielding, (lane.served + ticket.yields, number, ticket))
+                    heapq.heappush(lane.yielding, (lane.served + ticket.yields, number))
                 else:
                     lane.make_due(ticket)
 
     def _come_forward(self, lane: _Lane) -> None:
         """Those that have let enough others go first; or the next one of them, where no other is there."""
         while lane.yielding and (lane.yielding[0][0] <= lane.served or not (lane.due or lane.back)):
-            _, number, ticket = heapq.heappop(lane.yielding)
-            if self.waiting.get(number) is ticket and number not in lane.due and number not in self._held:
+            _, number = heapq.heappop(lane.yielding)
+            ticket = self.waiting.get(number)
+            if ticket is not None and number not in lane.due and number not in self._held:
                 lane.make_due(ticket)
 
     def ahead(self, ticket: Ticket) -> tuple[float, float]:
