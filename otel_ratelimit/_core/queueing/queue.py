@@ -70,8 +70,8 @@ class _Lane:
         self.served = 0
         """Calls that were served, ever."""
         self.yielding: list[tuple[int, int]] = []
-        """Heap of the numbers of those whose time has come, and who let others go first, by the count of served calls at which they
-        come. Entries of calls that left stay until they are met."""
+        """Heap of the numbers of those whose time has come, and who let others go first, by the count of served calls at which
+        they come. Entries of calls that left stay until they are met."""
 
     def first_due(self) -> Ticket | None:
         """Who came first of those whose time has come."""
