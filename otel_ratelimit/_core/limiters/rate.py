@@ -48,8 +48,6 @@ class RateTuning:
             than this or than the server's own delay (so a lone call that was told 564 ms is back after 564 ms).
         patience: times the server's own delay that a call is worth at most: where calls are further apart than that, it is not
             their pace that is refused.
-        lone_patience: times the server's own delay that a lone call is held for at most: it storms nothing, and one that is
-            refused whatever its pace must not be held for longer and longer.
         pause: seconds of delay from which on the server's own time tells the rate: it is the rest of a window, or the time in
             which what went before is refilled.
         burst_time: seconds of rate that may be saved up while no call waits.
@@ -65,7 +63,6 @@ class RateTuning:
     slow_start: float = 0.5
     modest_rate: float = 2.0
     patience: float = 3.0
-    lone_patience: float = 10.0
     pause: float = 5.0
     burst_time: float = 1.0
 
@@ -176,8 +173,6 @@ class Rate:
         self._at = sent_at
         if not diagnosis.waiting and not traffic.in_flight:
             # A lone call storms nothing: when its own delay or backoff is over, it may go.
-            if until > now:
-                self.rate = max(self.rate, min(1.0 / (tuning.lone_patience * (until - now)), tuning.modest_rate))
             self._level = 1.0 - self.rate * (until - now)
             self._at = now
         self._burst = max(1.0, self.rate * max(tuning.burst_time, until - now))

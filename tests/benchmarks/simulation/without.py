@@ -27,7 +27,6 @@ NUMBERS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "rate-recovery": {"rate": {"recovery_calls": math.inf}},
     "rate-growth": {"rate": {"probe_growth": 0.0}},
     "rate-patience": {"rate": {"patience": math.inf}},
-    "rate-lone-patience": {"rate": {"lone_patience": math.inf}},
     "rate-slow-start": {"rate": {"threshold_cut": 1.0, "slow_start": 0.0}},
     "concurrency-growth": {"concurrency": {"growth_calls": math.inf, "most_growth_calls": math.inf}},
     "several-tolerance": {"several": {"tolerated": 0.0, "unequal": 0.0}},

@@ -279,13 +279,43 @@ def test_every_wait_is_finite(steps: list[tuple[float, int, bool]]) -> None:
 
 
 def test_what_went_before_a_long_pause_is_no_less_than_what_is_refilled() -> None:
-    """110 calls go within 5 s and the next is told to wait for 60 s: that many in 65 s, and those that were saved up meanwhile go
-    at once. A fifth of what was measured at the end, one call in ten seconds, would be a sixth of it."""
+    """111 calls go within 4 s and the next is told to wait for 8 s: that many in 12 s. A fifth of what was measured would be less
+    than two thirds of it."""
     driven = Driven()
     for number in range(110):
         end(driven.traffic, driven.rate, let_go(driven.traffic, 0.01 * number), 0.01 * number, Cause.SERVED)
-    refused, beside = let_go(driven.traffic, 5.0), let_go(driven.traffic, 5.0)
-    end(driven.traffic, driven.rate, refused, 5.06, Cause.UNEXPLAINED, delay=60.0, waiting=True)
+    refused, beside = let_go(driven.traffic, 4.0), let_go(driven.traffic, 4.0)
+    end(driven.traffic, driven.rate, refused, 4.06, Cause.UNEXPLAINED, delay=8.0, waiting=True)
     driven.traffic.in_flight.discard(beside)
-    assert driven.rate.rate == pytest.approx(max(0.2 * driven.traffic.rate(5.06), 112 / 65.06))
-    assert driven.rate.rate >= 112 / 65.06
+    assert driven.rate.rate == pytest.approx(112 / 12.06)
+    assert driven.rate.rate > 1.5 * 0.2 * driven.traffic.rate(4.06)
+
+
+def test_a_short_pause_tells_no_rate() -> None:
+    """It is no rest of a window: what was measured is a burst, and a fifth of it is tried."""
+    driven = Driven()
+    for number in range(110):
+        end(driven.traffic, driven.rate, let_go(driven.traffic, 0.01 * number), 0.01 * number, Cause.SERVED)
+    refused, beside = let_go(driven.traffic, 4.0), let_go(driven.traffic, 4.0)
+    end(driven.traffic, driven.rate, refused, 4.06, Cause.UNEXPLAINED, delay=4.9, waiting=True)
+    driven.traffic.in_flight.discard(beside)
+    assert driven.rate.rate == pytest.approx(0.2 * driven.traffic.rate(4.06))
+
+
+@pytest.mark.parametrize(("delay", "rate"), [(0.0, 2.0), (0.25, 2.0), (1.0, 1.0), (4.0, 0.25)])
+def test_where_next_to_nothing_was_sent_the_first_pace_goes_by_the_servers_delay(delay: float, rate: float) -> None:
+    """Two calls: one each delay, no more than two a second. What was measured of them says nothing."""
+    driven = Driven()
+    refused = let_go(driven.traffic, 100.0)
+    let_go(driven.traffic, 100.0)
+    end(driven.traffic, driven.rate, refused, 104.0, Cause.UNEXPLAINED, delay=delay, waiting=True)
+    assert driven.rate.rate == pytest.approx(max(rate, 0.2 * driven.traffic.rate(104.0)))
+
+
+def test_a_lone_call_that_is_refused_again_and_again_is_told_a_pace_by_its_own_delay() -> None:
+    """Three times its delay at most, and no more than two a second: whatever its pace, it is not held for longer and longer."""
+    for delay, rate in ((0.01, 2.0), (1.0, 1.0 / 3.0), (6.0, 1.0 / 18.0)):
+        driven = Driven()
+        for number in range(60):
+            driven.refuse(5.0 + 100.0 * number, delay=delay)
+        assert driven.rate.rate == pytest.approx(rate)
