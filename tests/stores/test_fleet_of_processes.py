@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from otel_ratelimit._stores.redis_courier import WARN_AGAIN
 from otel_ratelimit.testing import Limit
 from tests.helpers.redis_server import RedisServer
 from tests.stores.fleet import run_fleet
@@ -66,5 +67,6 @@ def test_redis_and_a_worker_are_killed_in_the_middle(own_redis: RedisServer) -> 
     assert result.slowest < 30.0
     for report in result.reports[1:]:
         assert report is not None
-        assert len([line for line in report["log"] if "Redis cannot be used" in line]) <= 1
+        warned = [line for line in report["log"] if "Redis cannot be used" in line]
+        assert len(warned) <= 1 + (result.makespan + 10.0) // WARN_AGAIN  # once, if all of it takes less than that
     assert sum("Redis cannot be used" in line for line in result.log) >= 1
