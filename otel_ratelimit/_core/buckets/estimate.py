@@ -19,6 +19,7 @@ subtracted from the refill rate, so the estimate stays right between answers as 
 bucket or a new fixed window, so a wrong guess about the window costs no more than that time.
 
 *Fixed.* A window that starts anew at its end is refilled all at once, then, and not before (``tracked`` tells it from a bucket).
+Where nobody speaks of it again, it is full once more a window after that: it must not hold calls for ever.
 
 *Margin.* A call goes while the bucket is expected to hold at least ``margin`` after it. The margin is the worst recent error of
 such a prediction; it fades. It delays a whole run once, by margin / rate; each refusal that it avoids would cost a round trip and
@@ -187,10 +188,12 @@ class Bucket:
 
     def level(self, now: float, taken: float, latest: int) -> float:
         """Units left at ``now`` when ``taken`` was taken in all, the last of it by request ``latest``."""
+        if self.fixed and now >= self._renewed_at():
+            self._begin_window(now, taken)
         elapsed = now - self._anchored_at
         level = self._level - (taken - self._taken)
         if elapsed > 0:
-            if not self.fixed:
+            if not self.fixed or self.full_at == math.inf:
                 level += elapsed * self.rate - min(elapsed, self.tuning.drain_hold) * self.drain
             if now >= self.full_at:
                 level = max(level, self.capacity - (taken - self._taken))
@@ -202,6 +205,16 @@ class Bucket:
             self._taken = taken
             self._full_since = latest
         return level
+
+    def _renewed_at(self) -> float:
+        """When the window is over that follows the one whose end was told: whatever was taken by then, and when, is past."""
+        return self.full_at + (self.window or DEFAULT_WINDOW)
+
+    def _begin_window(self, now: float, taken: float) -> None:
+        """Another one has begun at the latest now. Which of our calls since the anchor it counts is not known."""
+        window = self.window or DEFAULT_WINDOW
+        self.full_at += (1.0 + (now - self._renewed_at()) // window) * window
+        self._level, self._taken, self._anchored_at = self.capacity, taken, now
 
     def level_at_best(self, now: float) -> float:
         """Units left at ``now`` if all that has left by now was dealt with before the request that the anchor is of."""
@@ -225,6 +238,8 @@ class Bucket:
         missing = need + self.reserve(need) - self.level(now, taken, latest)
         if missing <= 0:
             return now
+        if self.fixed and self.full_at <= now:
+            return self._renewed_at() + self.tuning.boundary
         at = now + self.refill_time(missing, now)
         if (
             (self.fixed or self.full_at < at)

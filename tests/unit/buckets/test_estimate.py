@@ -144,3 +144,33 @@ def test_told_the_truth_it_never_admits_more_than_the_limit(
         taken += need
         if sent % 3 == 0:
             say(bucket, server, at=now, taken=taken, sequence=sent, now=now, taken_now=taken)
+
+
+def fixed_window() -> Bucket:
+    """Ten requests in five seconds, all of them gone, and the window ends at 5.0."""
+    bucket = bucket_of("requests", "", 10, 5)
+    bucket.fix(5.0)
+    bucket.anchor(0.0, sent_at=1.0, taken=10, sequence=10, now=1.1, taken_now=10, full_at=5.0)
+    return bucket
+
+
+def test_a_fixed_window_that_nobody_speaks_of_again_holds_no_call_for_ever() -> None:
+    """Ten more went after its end, and no answer says what is left (a gateway sends them to another deployment): a window later
+    it is another one in any case."""
+    bucket = fixed_window()
+    assert bucket.ready(2.0, 10, 1, 10) == 5.0
+    assert bucket.ready(5.5, 19, 1, 19) == 5.5
+    assert bucket.ready(5.5, 20, 1, 20) == 10.0
+    assert bucket.ready(9.9, 20, 1, 20) == 10.0
+    assert bucket.ready(10.0, 20, 1, 20) == 10.0
+    assert bucket.ready(10.0, 30, 1, 30) == 15.0
+    assert bucket.ready(1_000.0, 30, 1, 30) == 1_000.0
+    assert bucket.ready(1_000.0, 40, 1, 40) <= 1_010.0
+
+
+def test_a_fixed_window_whose_end_is_not_known_is_refilled_meanwhile() -> None:
+    """The clock was set back, or an answer named no time: it must not stay empty for ever."""
+    bucket = fixed_window()
+    bucket.rewind(0.5)
+    assert bucket.ready(0.5, 10, 1, 10) == pytest.approx(1.0)
+    assert bucket.ready(60.0, 10, 10, 10) == 60.0
