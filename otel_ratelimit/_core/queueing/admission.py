@@ -39,11 +39,13 @@ LONGEST_SLEEP: Final = 60.0
 """Seconds after which a call that is not at the head looks again in any case."""
 
 YIELDED: Final = 4
-MOST_YIELDED: Final = 4
 """A call that was refused twice, with no bucket that shows why, lets another one go first: whether that one is served shows
-whether all are refused, or this one alone (``odd_one_out``). With each further refusal it lets so many times as many go first, up
-to this power of it. Measured: with twice as many, bare refusals of mixed sizes (simulation, "mix, bare 429") take 1.020 of the
-bound, with four times 1.013, without the rule 1.017."""
+whether all are refused, or this one alone (``odd_one_out``). With each further refusal it lets so many times as many go first.
+Measured: with twice as many, bare refusals of mixed sizes (simulation, "mix, bare 429") take 1.020 of the bound, with four times
+1.013, without the rule 1.017."""
+
+MOST_YIELDED: Final = 4
+"""The power of :data:`YIELDED` that is never exceeded: 256 calls go first at most."""
 
 CLOCK_SLACK: Final = 1.0
 """Seconds by which time may run backwards unnoticed: two threads that read the clock before they took the lock."""

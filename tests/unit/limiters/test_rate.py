@@ -278,27 +278,28 @@ def test_every_wait_is_finite(steps: list[tuple[float, int, bool]]) -> None:
             assert now <= driven.ready(now) <= now + 3 / LEAST_RATE
 
 
-def test_what_went_before_a_long_pause_is_no_less_than_what_is_refilled() -> None:
-    """111 calls go within 4 s and the next is told to wait for 8 s: that many in 12 s. A fifth of what was measured would be less
-    than two thirds of it."""
+def after_a_burst(delay: float) -> Driven:
+    """112 calls go within 4 s; one of the last two is refused, and told to wait for ``delay``."""
     driven = Driven()
     for number in range(110):
         end(driven.traffic, driven.rate, let_go(driven.traffic, 0.01 * number), 0.01 * number, Cause.SERVED)
     refused, beside = let_go(driven.traffic, 4.0), let_go(driven.traffic, 4.0)
-    end(driven.traffic, driven.rate, refused, 4.06, Cause.UNEXPLAINED, delay=8.0, waiting=True)
+    end(driven.traffic, driven.rate, refused, 4.06, Cause.UNEXPLAINED, delay=delay, waiting=True)
     driven.traffic.in_flight.discard(beside)
+    return driven
+
+
+def test_what_went_before_a_long_pause_is_no_less_than_what_is_refilled() -> None:
+    """112 calls go within 4 s, and the server wants a pause of 8 s: that many in 12 s. A fifth of what was measured would be less
+    than two thirds of it."""
+    driven = after_a_burst(delay=8.0)
     assert driven.rate.rate == pytest.approx(112 / 12.06)
     assert driven.rate.rate > 1.5 * 0.2 * driven.traffic.rate(4.06)
 
 
 def test_a_short_pause_tells_no_rate() -> None:
     """It is no rest of a window: what was measured is a burst, and a fifth of it is tried."""
-    driven = Driven()
-    for number in range(110):
-        end(driven.traffic, driven.rate, let_go(driven.traffic, 0.01 * number), 0.01 * number, Cause.SERVED)
-    refused, beside = let_go(driven.traffic, 4.0), let_go(driven.traffic, 4.0)
-    end(driven.traffic, driven.rate, refused, 4.06, Cause.UNEXPLAINED, delay=4.9, waiting=True)
-    driven.traffic.in_flight.discard(beside)
+    driven = after_a_burst(delay=4.9)
     assert driven.rate.rate == pytest.approx(0.2 * driven.traffic.rate(4.06))
 
 
