@@ -110,11 +110,11 @@ def remember(session: Session, throttle: Throttle, failure: Failure, now: float)
     """
     if failure.status != 429 or not throttle.retryable:
         return
-    headers = [
-        (name, value)
-        for name, value in ((name.lower(), value) for name, value in failure.headers.items())
-        if (name in _SHOWN or "ratelimit" in name or "rate-limit" in name) and len(value) <= MAX_VALUE
-    ]
+    headers = []
+    for raw_name, value in failure.headers.items():
+        name = raw_name.lower()
+        if (name in _SHOWN or "ratelimit" in name or "rate-limit" in name) and len(value) <= MAX_VALUE:
+            headers.append((name, value))
     body = failure.body or b""
     kept = Refusal(now, throttle, tuple(headers[:MAX_HEADERS]), body if len(body) <= MAX_BODY else b"")
     _line(session).refusal = kept

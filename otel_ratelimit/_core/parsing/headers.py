@@ -44,7 +44,9 @@ def normalise(headers: object) -> dict[str, str]:
         for index, (name, value) in enumerate(_pairs(headers)):
             if index >= MAX_HEADERS:
                 break
-            key, text = _text(name).strip().lower(), _text(value).strip()
+            # Nearly all are text: a function for each would be most of what reading headers costs.
+            key = (name[:_MAX_VALUE_CHARS] if isinstance(name, str) else _text(name)).strip().lower()
+            text = (value[:_MAX_VALUE_CHARS] if isinstance(value, str) else _text(value)).strip()
             plain[key] = f"{plain[key]}, {text}" if key in plain and len(plain[key]) < _MAX_VALUE_CHARS else text
     except Exception:  # see the docstring
         return plain

@@ -142,6 +142,18 @@ def test_a_refused_call_goes_to_the_front_but_not_before_its_time() -> None:
     assert went[1][0] - went[0][0] == pytest.approx(1.0, abs=0.15)
 
 
+def test_a_refused_call_that_is_the_only_one_sleeps_once() -> None:
+    """Until the server's delay is over and there is room: each more waking would be another wait of its trace."""
+    admission = emptied()
+    ticket = admission.enter(1.0, CALL, "normal")
+    admission.settle(ticket, Attempt(1.06, throttle=refusal(used=59_500), succeeded=False))
+    admission.requeue(ticket, 1.06, 1.7)
+    told = admission.check(ticket, 1.06)
+    assert told is not None
+    assert told == pytest.approx(2.0, abs=0.15)  # as above
+    assert admission.check(ticket, told) is None
+
+
 def test_a_small_call_does_not_overtake_a_large_one() -> None:
     """Else the large one would wait for ever."""
     admission = emptied()
