@@ -126,7 +126,7 @@ def test_a_block_goes_before_the_program(caller: Caller, probe: Probe) -> None:
     """What the block sets is told instead; what it leaves out, and what comes after it, is the program's."""
     told, inner = Told(), Told()
     told.install(probe)
-    with ThrottlingServer(script=[throttle_reply(delay=0.1), Reply(), throttle_reply(delay=0.1)]) as server:
+    with ThrottlingServer(script=[throttle_reply(delay=0.3), Reply(), throttle_reply(delay=0.3)]) as server:
         with otel_ratelimit.use(on_wait=inner.waits.append) as policy:
             assert policy == Policy()
             with otel_ratelimit.use(Policy(buffer=0.03)):  # keeps the callback of the block around it
@@ -145,7 +145,7 @@ def test_a_stream_belongs_to_the_block_that_made_it(caller: Caller, probe: Probe
     """A throttle inside the stream, read after the block was left: told there, as the policy is the block's."""
     told, inner = Told(), Told()
     told.install(probe)
-    with ThrottlingServer(script=[Reply.stream_throttle(delay=0.1)]) as server:
+    with ThrottlingServer(script=[Reply.stream_throttle(delay=0.3)]) as server:
 
         def read_later(client: Any) -> Any:
             if not caller.asynchronous:

@@ -88,7 +88,7 @@ def test_a_wrapper_above_ours_survives_our_removal(server: ThrottlingServer, ins
             otel_ratelimit.instrument(tracer_provider=probe.tracer_provider, meter_provider=probe.meter_provider)
             server.script([throttle_reply(delay=0.01)] * 3)
             assert chat(client).choices
-        assert probe.names() == {"rate_limited": 1, "throttle": 3, "wait": 3, "retry": 3}
+        assert probe.recoveries() == {"rate_limited": 1, "throttle": 3, "retry": 3}
         assert seen == ["above", "above"]
     finally:
         SyncAPIClient.request = ours  # type: ignore[method-assign]

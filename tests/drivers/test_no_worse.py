@@ -220,7 +220,7 @@ def test_without_retries_and_with_wait_a_call_is_treated_as_any_other(
 ) -> None:
     """For frameworks that set 0 and loop themselves."""
     probe = instrumented(when_retries_disabled="wait")
-    server.script([throttle_reply(delay=0.05), throttle_reply(delay=0.05)])
+    server.script([throttle_reply(delay=0.3), throttle_reply(delay=0.3)])
     assert caller(server, chat, max_retries=0).choices
     assert probe.names() == {"rate_limited": 1, "throttle": 2, "wait": 2, "retry": 2}
 
