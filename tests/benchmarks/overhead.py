@@ -6,6 +6,7 @@ Further parts:
 
 ``--inside``        what passes in our code in the middle of real calls
 ``--instructions``  counted by callgrind, where valgrind is installed: no noise, but not every instruction takes as long
+``--bytecodes``     of each of our functions in one such call: the same on every machine, and tells two commits apart
 ``--memory``        bytes of ours for each call in flight, and what 100,000 calls leave behind
 ``--imports``       processor time of ``import otel_ratelimit.auto`` beyond openai's and OpenTelemetry's own
 ``--profile``       where our part of a call goes
@@ -26,9 +27,11 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import openai
@@ -377,13 +380,48 @@ def profile(calls: int) -> None:
     pstats.Stats(profiler).sort_stats("tottime").print_stats("otel_ratelimit/")
 
 
+def measure_bytecodes() -> None:
+    """Interpreted instructions of ours in one call of the usual kind, by function."""
+    create: Any = client().chat.completions.create
+    package = str(Path(otel_ratelimit.__file__).parent)
+    counts: Counter[str] = Counter()
+
+    def entered(frame: FrameType, _event: str, _argument: object) -> Any:
+        file = frame.f_code.co_filename
+        if not file.startswith(package):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        where = f"{file[len(package) + 1 :]}  {frame.f_code.co_name}"
+
+        def step(_frame: FrameType, event: str, _argument: object) -> Any:
+            counts[where] += event == "opcode"
+            return step
+
+        return step
+
+    with variants() as chosen:
+        otel_ratelimit.instrument(**chosen["no OpenTelemetry SDK"])
+        combined.LOOK_AGAIN *= 50.0  # type: ignore[misc]  # being traced, a call takes longer
+        for _ in range(60):
+            create(**BODY)
+        sys.settrace(entered)
+        try:
+            create(**BODY)
+        finally:
+            sys.settrace(None)
+            otel_ratelimit.uninstrument()
+    print(f"  {sum(counts.values())} bytecodes in {len(counts)} functions")
+    for where, count in counts.most_common():
+        print(f"  {count:6d}  {where}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sets", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--calls", type=int, default=50)
-    for part in ("inside", "instructions", "memory", "imports", "profile"):
+    for part in ("inside", "instructions", "bytecodes", "memory", "imports", "profile"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--inside-of", help=argparse.SUPPRESS)
@@ -400,6 +438,8 @@ def main() -> None:
         under_callgrind(options.child, options.calls)
     elif options.instructions:
         measure_instructions(options.calls)
+    elif options.bytecodes:
+        measure_bytecodes()
     elif options.memory:
         measure_memory(100_000)
     elif options.imports:
