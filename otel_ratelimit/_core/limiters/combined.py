@@ -17,7 +17,7 @@ from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.limiters.cold_start import ColdStart
-from otel_ratelimit._core.limiters.concurrency import Concurrency
+from otel_ratelimit._core.limiters.concurrency import Concurrency, tells_time
 from otel_ratelimit._core.limiters.confidence import Confidence
 from otel_ratelimit._core.limiters.growth import Growth
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Limiter, Reservation
@@ -306,7 +306,7 @@ class CombinedLimiter:
             return Diagnosis(Cause.ITS_OWN, reported, waiting)
         if attempt.slow_down:
             return Diagnosis(Cause.GREW_TOO_FAST, reported, waiting)
-        if throttle.kind in ("overload", "concurrency"):
+        if throttle.kind == "concurrency" or (throttle.kind == "overload" and not tells_time(throttle)):
             alone = self._odd_one_out.refused(reservation, self.traffic.latest)
             return Diagnosis(Cause.ITS_OWN if alone else Cause.TOO_MANY_AT_ONCE, reported, waiting)
         # A reset time says when the bucket is full: no instruction, where a bucket knows when the call fits.

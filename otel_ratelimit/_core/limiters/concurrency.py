@@ -17,6 +17,7 @@ from otel_ratelimit._core.amounts import Amounts
 from otel_ratelimit._core.attempt import Attempt
 from otel_ratelimit._core.limiters.limiter import Cause, Diagnosis, Reservation
 from otel_ratelimit._core.limiters.traffic import Traffic
+from otel_ratelimit._core.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,13 @@ class ConcurrencyTuning:
 
 
 TUNED: Final = ConcurrencyTuning()
+
+
+def tells_time(throttle: Throttle) -> bool:
+    """Whether a delay is told to fractions of a second. That is a count of time, of a bucket or a window, whatever it is called.
+    What frees a place is the end of a call, and no server knows that to the millisecond.
+    """
+    return throttle.delay is not None and throttle.delay % 1.0 > 0.0
 
 
 class Concurrency:

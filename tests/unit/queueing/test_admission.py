@@ -290,6 +290,30 @@ def test_an_overload_lowers_the_number_in_flight() -> None:
     assert waiting in admission.take_wakes()
 
 
+def test_an_overload_that_is_over_in_135_milliseconds_is_no_matter_of_calls_in_flight() -> None:
+    """What the server calls it says little: it counts time, so the next call need not wait for an answer of those in flight."""
+    admission = make()
+    out = [admission.enter(0.0, CALL, "normal") for _ in range(4)]
+    admission.settle(out[3], Attempt(0.1, throttle=Throttle(kind="overload", delay=0.135), succeeded=False))
+    admission.requeue(out[3], 0.1, 0.235)
+    told = admission.check(out[3], 0.1)
+    assert told is not None
+    assert 0.235 <= told < 1.0
+    assert admission.check(out[3], told) is None
+    assert admission.in_flight == 4
+
+
+@pytest.mark.parametrize("delay", [None, 0.0, 1.0, 60.0])
+def test_an_overload_that_names_whole_seconds_may_be_one_of_calls_in_flight(delay: float | None) -> None:
+    """A habit of the server's, often, and no account of anything."""
+    admission = make()
+    out = [admission.enter(0.0, CALL, "normal") for _ in range(4)]
+    admission.settle(out[3], Attempt(0.1, throttle=Throttle(kind="overload", delay=delay), succeeded=False))
+    assert not admission.enter(0.2, CALL, "normal").admitted
+    admission.settle(out[0], Attempt(0.3, succeeded=True))
+    assert admission.waiting == 0
+
+
 def test_slow_down_keeps_the_level() -> None:
     """Ten a second before, ten a second after."""
     admission = make()
