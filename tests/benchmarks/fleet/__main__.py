@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.fleet simulate|real``: what a fleet costs and how fair it is. Needs a redis-server.
+"""``python -m tests.benchmarks.fleet simulate|real|deployments``: what a fleet costs and how fair it is. Needs a redis-server.
 
 ``simulate`` (group ``benchmarks``) is 1 to 1,000 processes on a virtual clock, sharing 10,000,000 tokens a minute through a real
 Redis, beside the same processes that share nothing; it draws ``docs/images/fleet.png``. ``real`` is eight processes, half sync
@@ -17,6 +17,7 @@ from typing import Any
 
 from otel_ratelimit._stores.redis_client import Script
 from otel_ratelimit.testing import Limit
+from tests.benchmarks.fleet import deployments
 from tests.benchmarks.fleet.simulation import Fleet
 from tests.benchmarks.simulation.scenarios import Scenario, bound_of, jobs_of, server_of
 from tests.benchmarks.simulation.server import Limits
@@ -157,13 +158,16 @@ def _restart(server: RedisServer) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fleet")
-    parser.add_argument("what", choices=["simulate", "real"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("what", choices=["simulate", "real", "deployments"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=None)
+    parser.add_argument("--first", type=int, default=911, help="the first seed of deployments, which runs --repeat of them")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--no-plot", action="store_true")
     arguments = parser.parse_args()
     if arguments.what == "simulate":
-        simulate(arguments.sizes, plot=not arguments.no_plot)
+        simulate(arguments.sizes or list(SIZES), plot=not arguments.no_plot)
+    elif arguments.what == "deployments":
+        deployments.measure(arguments.sizes or (1, 8), range(arguments.first, arguments.first + arguments.repeat))
     else:
         real(arguments.repeat)
 
