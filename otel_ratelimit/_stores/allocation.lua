@@ -96,6 +96,12 @@ local function judge(report)
     number(said.judged, 0, MOST, 'judged')
     number(said.mark or 0, -MOST, MOST, 'mark')
   end
+  local several = report.several  -- nobody of an older version tells it
+  if several and several ~= cjson.null then
+    if type(several) ~= 'table' then refuse('several') end
+    text(several[1], 'several')
+    number(several[2], 0, MOST, 'several')
+  end
 end
 
 local function finite(value, depth)  -- what was stored by others, at any depth: no NaN, nothing infinite
@@ -312,6 +318,10 @@ for name, bucket in pairs(state.buckets) do
 end
 if report.closed > 0 then state.closed = math.max(state.closed, now + report.closed) end
 if report.cause ~= '' then state.cause = report.cause end
+local several = report.several
+if several and several ~= cjson.null and now - several[2] > (state.several_at or 0) then
+  state.several, state.several_at = several[1], now - several[2]
+end
 
 if report.leaving then
   forget(me)
@@ -439,10 +449,13 @@ end
 local others = zeros()
 for unit = 1, 4 do others[unit] = math.max(state.waits[unit] - record.waits[unit], 0) end
 
+several = nil
+if state.several and now - state.several_at < FRESH then several = {state.several, math.max(now - state.several_at, 0)} end
+
 -- Encoded before it is written down: what cannot be told is not kept either
 local answer = cjson.encode({
   epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels,
-  others = others, live = live, other = other,
+  others = others, live = live, other = other, several = several,
 })
 
 -- Written down ------------------------------------------------------------------------------------------------------------

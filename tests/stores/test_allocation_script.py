@@ -449,3 +449,24 @@ def test_a_broken_report_leaves_no_half_written_state(fleet: Fleet) -> None:
     with pytest.raises(redis.exceptions.ResponseError):
         fleet.script.run(fleet.keys, "a", {"used": "nonsense"}, now=fleet.now)
     assert fleet.level() == pytest.approx(1000.0)
+
+
+def test_that_there_are_several_buckets_is_passed_on_for_a_minute(fleet: Fleet) -> None:
+    """With its age; the newest finding counts."""
+    assert "several" not in fleet.say("a")
+    assert fleet.say("b", several=["tokens/", 2.0])["several"] == ["tokens/", pytest.approx(2.0)]
+    fleet.now += 10.0
+    assert fleet.say("a", several=["requests/", 30.0])["several"] == ["tokens/", pytest.approx(12.0)]
+    fleet.say("b", several=["tokens/", 1.0])
+    fleet.now += 58.0
+    assert fleet.say("a")["several"] == ["tokens/", pytest.approx(59.0)]
+    fleet.now += 2.0
+    assert "several" not in fleet.say("a")
+
+
+@pytest.mark.parametrize(
+    "told", ["tokens/", [1.0, 1.0], ["tokens/", -1.0], ["tokens/", "1"], ["x" * 201, 1.0], [None, None]]
+)
+def test_a_finding_of_another_shape_is_no_report(fleet: Fleet, told: Any) -> None:
+    with pytest.raises(redis.exceptions.ResponseError, match="several"):
+        fleet.say("a", several=told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import secrets
 import threading
@@ -174,20 +173,36 @@ def test_levels_are_told_to_the_gauges(store: MemoryStore, account: Account) -> 
 
 
 def test_many_threads(store: MemoryStore, account: Account) -> None:
-    """Sixteen threads, four calls each, all through; no more than there was."""
+    """Sixteen threads, four calls each, all through, and few that the server has to refuse."""
     know(store, account, 3000.0)
     began = time.monotonic()
-    sent = itertools.count(1)
+    served, refused = 0, 0
+    counting = threading.Lock()
+
+    def take() -> float:
+        """What the server has left after one more call; below nothing: it refuses it."""
+        nonlocal served, refused
+        with counting:
+            left = 3000.0 + RATE * (time.monotonic() - began) - 100.0 * (served + 1)
+            served += left >= 0
+            refused += left < 0
+            return left
 
     def work(_: int) -> None:
         for _ in range(4):
             place = store.place(store.line(account, "gpt-4o"))
             wait(place)
-            tell(place, 3000.0 + RATE * (time.monotonic() - began) - 100.0 * next(sent))
+            while (left := take()) < 0:
+                now, used, delay = time.monotonic(), 60 * RATE - 100.0 - left, -left / RATE
+                refusal = Throttle(delay, "body-message", "tokens", "minute", 60 * RATE, used, 100)
+                place.settle(now, throttle=refusal, succeeded=False)
+                wait(place, not_before=now + delay)
+            tell(place, left)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
-    assert time.monotonic() - began >= 2.5  # 64 calls, 30 at once, ten a second
+    assert served == 64
+    assert refused <= 16  # a caller each, at most
 
 
 @pytest.mark.parametrize("count", [2, 5])

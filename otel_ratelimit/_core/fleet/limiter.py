@@ -9,6 +9,9 @@ may go. So what is done between a report and its answer is counted against the n
 unused goes back with the next report. Far from the limit a lease is a slice ahead, and a call is one comparison;
 near it, a lease is exactly what those calls need whose turn it is, in order of arrival over the fleet.
 
+*Several.* A lease is a part of one bucket. Where several stand behind the address (``limiters.several``), none is handed out that
+means anything: each process finds its rate by itself. One that has found out tells the others by the next exchange.
+
 *Alone.* No call ever waits for the fleet itself for longer than :data:`BOUND`. If by then no answer came (the exchange failed, or
 the thread that makes it does not get to run), the process goes on by its own limiters, which have learned from every answer all
 along. Where a queue stood in the fleet when it was lost, a process keeps to the part of the refill that its own calls were of
@@ -28,11 +31,12 @@ from otel_ratelimit._core.buckets.infer import DEFAULT_WINDOW
 from otel_ratelimit._core.buckets.tracked import Tracked
 from otel_ratelimit._core.cost import Cost
 from otel_ratelimit._core.fleet.lease import Lease, Portion
-from otel_ratelimit._core.fleet.messages import MOST_BUCKETS, Word
+from otel_ratelimit._core.fleet.messages import MOST_BUCKETS, Finding, Word
 from otel_ratelimit._core.limiters.combined import CombinedLimiter
 from otel_ratelimit._core.limiters.limiter import Reservation
 from otel_ratelimit._core.limiters.permits import Level, Turn
 from otel_ratelimit._core.limiters.retry_after import Evidence
+from otel_ratelimit._core.limiters.tracked import SHORT
 from otel_ratelimit._core.limiters.traffic import Traffic
 
 BOUND: Final = 0.05
@@ -40,6 +44,9 @@ BOUND: Final = 0.05
 
 FIRST_CALLS: Final = 1
 """Calls that go before the fleet has answered for the first time: a program's first call does not wait for Redis."""
+
+HOLD: Final = 10.0
+"""Seconds for which a process keeps to what it found out itself of several buckets, whatever the others have found."""
 
 LONG: Final = 3600.0
 """Seconds. Windows from here on are named apart: a header may speak of the day and the minute under one name."""
@@ -75,8 +82,10 @@ class FleetLimiter:
         on_probe: told how such a call ended: True served, False refused, None otherwise.
     """
 
-    __slots__ = ("_ask", "_portion", "_probed", "_probing", "_said", "_welcome", "alone", "answers", "asked_at", "began_at",
-                 "lease", "on_probe", "own", "probes", "silent")  # fmt: skip
+    __slots__ = (
+        "_ask", "_held_at", "_portion", "_probed", "_probing", "_said", "_several_at", "_welcome", "alone", "answers",
+        "asked_at", "began_at", "lease", "on_probe", "own", "probes", "silent",
+    )  # fmt: skip
 
     def __init__(self, own: CombinedLimiter, ask: Callable[[], object]) -> None:
         """``ask``: called, at any time, when an exchange is wanted soon. Must return at once."""
@@ -87,6 +96,10 @@ class FleetLimiter:
         self._portion: Portion | None = None
         self._said: dict[str, _Said] = {}
         self._welcome = FIRST_CALLS
+        self._several_at = -math.inf
+        """When it was found out, or turned out wrong, that there are several buckets; by whomever."""
+        self._held_at = -math.inf
+        """When a call was served last while there were."""
         self._probing = False
         self._probed: Reservation | None = None
         self.probes = 0
@@ -129,7 +142,23 @@ class FleetLimiter:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         own = self.own
         counted, others = self._counted(now, amounts, held)
+        if counted > now >= others and self._worth_asking(now, amounts) and own.probes.early(now):
+            return Turn(now, True, True)
         return own.turn(now, counted, others)
+
+    def _worth_asking(self, now: float, amounts: Amounts) -> bool:
+        """As ``TrackedBuckets.worth_asking``, by the estimate of whoever decides."""
+        own, lease = self.own, self.lease
+        if lease is None or not self.decides(now):
+            return own.tracked.worth_asking(now, amounts)
+        taken = own.traffic.taken.plus(amounts)
+        for tracked in own.tracked.buckets.holding:
+            need, name = amounts[tracked.index], name_of(tracked)
+            if own.tracked.tells_something(tracked, need):
+                after = lease.expected_level(name, taken, now)
+                if after is not None and max(lease.answer.flows[name].reserve, 0.0) - after > SHORT * need:
+                    return True
+        return False
 
     def room_at(self, now: float, amounts: Amounts) -> float:
         return max(self._counted(now, amounts, None))
@@ -185,6 +214,12 @@ class FleetLimiter:
                 self.ask(now)
         elif lease.answer.ahead and lease.runs_low(own.traffic.taken):
             self.ask(now)
+        if reservation.early and lease is not None:
+            expected = [
+                (one.bucket, lease.expected_level(name_of(one), reservation.taken, now))
+                for one in own.tracked.buckets.holding
+            ]
+            reservation.predictions = [(bucket, after) for bucket, after in expected if after is not None]
 
     def settle_fast(self, now: float, reservation: Reservation) -> bool:
         return reservation is not self._probed and self.own.settle_fast(now, reservation)
@@ -193,7 +228,15 @@ class FleetLimiter:
         if reservation is self._probed:
             self._probed = None
             self.on_probe(False if attempt.throttle is not None else True if attempt.succeeded else None)
+        before = self.own.tracked.buckets.several
         self.own.settle(reservation, attempt, waiting=waiting)
+        several = self.own.tracked.buckets.several
+        if several != before:
+            self._several_at = attempt.at
+            if several:
+                self.ask(attempt.at)  # the others should know
+        if several and attempt.succeeded:
+            self._held_at = attempt.at
         if attempt.throttle is None:
             self.answers += 1
             if attempt.succeeded and any(one.bucket.silent for one in self.own.tracked.buckets.tracked):
@@ -249,6 +292,23 @@ class FleetLimiter:
             said.error, said.judged = 0.0, 0
         return told
 
+    def finding(self, now: float) -> Finding | None:
+        """What is to be told of several buckets behind one address: that a call was served here as if there were."""
+        several = next((one for one in self.own.tracked.buckets.tracked if one.several), None)
+        if several is None or self._held_at < self._several_at:
+            return None
+        return Finding(subject_of(several), max(now - self._held_at, 0.0))
+
+    def hear_of_several(self, name: str, at: float) -> None:
+        """A call was served at ``at`` in another process as if there were several: not each needs refusals to find that out."""
+        if at <= self._several_at + HOLD:
+            return
+        for tracked in self.own.tracked.buckets.holding:
+            if subject_of(tracked) == name:
+                self._several_at = at
+                self.own.tracked.buckets.doubt(tracked)
+                return
+
     # --- the lease ----------------------------------------------------------------------------------------------------
 
     def install(self, lease: Lease | None, now: float, *, alone: bool) -> None:
@@ -293,10 +353,16 @@ class FleetLimiter:
         self.own.rewind(now, seconds)
         for said in self._said.values():
             said.sent_at = min(said.sent_at, now)
+        self._several_at -= seconds
         self.asked_at -= seconds
         self.began_at -= seconds
         if self.lease is not None:
             self.lease.rewind(seconds)
+
+
+def subject_of(tracked: Tracked) -> str:
+    """What a bucket limits, and whose: those of which this is the same are several together, or none is."""
+    return f"{tracked.bucket.kind}/{tracked.bucket.scope}"
 
 
 def name_of(tracked: Tracked) -> str:

@@ -150,6 +150,7 @@ class Member:
             live=MISSED * self.heartbeat(now),
             settings=self._settings,
             leaving=leaving,
+            several=limiter.finding(now),
         )
 
     def accept(self, wire: object, now: float) -> str | None:
@@ -168,6 +169,8 @@ class Member:
         limiter.install(Lease(answer, self._base, self._waits, now, self._next_exchange(answer, now)), now, alone=False)
         if self._starves(now):
             limiter.probe(now)
+        if answer.several is not None:
+            limiter.hear_of_several(answer.several.name, now - answer.several.age)
         self._take_cause(answer.cause)
         admission.look_again(now)
         for priority in WEIGHTS:

@@ -89,6 +89,13 @@ class Word:
         return told
 
 
+class Finding(NamedTuple):
+    """A bucket turned out to be one of several behind the address: its name, and seconds ago."""
+
+    name: str
+    age: float
+
+
 class Waiter(NamedTuple):
     """A call that waits: for how many seconds, and for what."""
 
@@ -116,6 +123,7 @@ class Report:
         live: seconds after which this process is given up.
         settings: those that all of the fleet should have alike.
         leaving: whether it leaves the fleet.
+        several: what it found out itself of several buckets; None for nothing.
     """
 
     epoch: str
@@ -134,6 +142,7 @@ class Report:
     live: float
     settings: str
     leaving: bool
+    several: Finding | None = None
 
     def wire(self) -> dict[str, Any]:
         """As it is sent: within the bounds that the fleet holds it to."""
@@ -155,6 +164,7 @@ class Report:
             "live": self.live,
             "settings": self.settings,
             "leaving": self.leaving,
+            "several": list(self.several) if self.several is not None else None,
         }
 
 
@@ -193,6 +203,7 @@ class Answer:
         others: what else waits in the fleet.
         live: processes in it.
         settings: those of other processes, where they differ; None where they do not.
+        several: what a process of the fleet found out last of several buckets; None for nothing of late.
     """
 
     epoch: str
@@ -205,6 +216,7 @@ class Answer:
     others: Amounts
     live: float
     settings: str | None
+    several: Finding | None = None
 
     @classmethod
     def of(cls, answer: object) -> Answer:
@@ -230,6 +242,7 @@ class Answer:
             others=_amounts(answer, "others", 0.0),
             live=_number(answer.get("live"), "live", 0.0, MOST),
             settings=None if settings is None else plain(_name(settings)),
+            several=_finding(answer.get("several")),
         )
 
 
@@ -258,6 +271,14 @@ def _flow(values: object) -> Flow:
     if rate <= 0.0:
         raise AnswerError("levels")
     return Flow(int(values[0]), level, rate, reserve, capacity)
+
+
+def _finding(values: object) -> Finding | None:
+    if values is None:  # also of a script that is older
+        return None
+    if not isinstance(values, (list, tuple)) or len(values) != len(Finding._fields):
+        raise AnswerError("several")
+    return Finding(_name(values[0]), _number(values[1], "several", 0.0, MOST))
 
 
 def _text(answer: Mapping[str, Any], part: str) -> str:

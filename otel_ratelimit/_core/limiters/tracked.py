@@ -124,18 +124,26 @@ class TrackedBuckets:
 
     def worth_asking(self, now: float, amounts: Amounts) -> bool:
         """Whether a call that takes ``amounts``, and goes now, shows something new of a bucket: one that lacks more than half of
-        the call. Not a window, which refills nothing before its end; nor one of many requests, which would be charged for it; nor
-        one that holds a second's share, which runs over while it is asked.
+        the call.
         """
         taken, latest = self._traffic.taken, self._traffic.latest
         for tracked in self.buckets.holding:
             index, bucket = tracked.index, tracked.bucket
             need = amounts[index]
-            if need > bucket.limit or bucket.fixed or bucket.depth is not None or (index == 0 and bucket.limit > MANY):
+            if not self.tells_something(tracked, need):
                 continue
             if need + bucket.reserve(need) - bucket.level(now, taken[index], latest) > SHORT * need:
                 return True
         return False
+
+    @staticmethod
+    def tells_something(tracked: Tracked, need: float) -> bool:
+        """Whether a bucket that seems to lack what a call needs is worth asking. Not a window: it refills nothing before its end;
+        nor one of many requests, which would be charged for it; nor one that holds a second's share, which runs over meanwhile.
+        """
+        bucket = tracked.bucket
+        many = tracked.index == 0 and bucket.limit > MANY
+        return not (need > bucket.limit or bucket.fixed or bucket.depth is not None or many)
 
     def room(self, now: float, share: float, error: float) -> tuple[Amounts, float]:
         """Totals up to which every bucket holds more than ``share`` of its capacity for sure, and the time up to which that is

@@ -160,7 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fleet")
     parser.add_argument("what", choices=["simulate", "real", "deployments"])
     parser.add_argument("--sizes", type=int, nargs="+", default=None)
-    parser.add_argument("--first", type=int, default=911, help="the first seed of deployments, which runs --repeat of them")
+    parser.add_argument(
+        "--first", type=int, default=911, help="the first seed of deployments, which runs --repeat of them"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--no-plot", action="store_true")
     arguments = parser.parse_args()

@@ -131,7 +131,13 @@ class World:
 
 
 class Ours(World):
-    """The admission core, used as a driver uses it."""
+    """The admission core, used as a driver uses it.
+
+    Attributes:
+        budget: seconds that a call may take, by the queue's or the server's word.
+    """
+
+    budget = BUDGET
 
     def __init__(
         self, *args: Any, admission: Admission | None = None, policy: Policy | None = None, **keywords: Any
@@ -153,7 +159,7 @@ class Ours(World):
             self.send(job, lambda job, answer: self._answered(job, ticket, answer))
             return
         job.queued = True
-        if self.admission.turn(ticket, self.now) - job.began > BUDGET:
+        if self.admission.turn(ticket, self.now) - job.began > self.budget:
             self.admission.leave(ticket, self.now)
             self.finish(job, "queue_budget_exceeded")
             return
@@ -189,7 +195,7 @@ class Ours(World):
         elif answer.throttle is not None:
             job.throttles += 1
             delay = delay_after(answer.throttle, self.policy, throttles=job.throttles, random=self.rng.random()).seconds
-            if not answer.throttle.retryable or self.now + delay - job.began > BUDGET:
+            if not answer.throttle.retryable or self.now + delay - job.began > self.budget:
                 self.admission.leave(ticket, self.now)
                 self.finish(job, "hopeless")
             else:

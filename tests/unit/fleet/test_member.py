@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -356,3 +357,100 @@ def test_where_several_deployments_answer_each_process_finds_its_own_part() -> N
     assert member.limits.decides(1.0) is False
     admitted = [member.enter(1.0 + number, COST, "normal").admitted for number in range(3)]
     assert any(admitted)  # though the fleet hands out nothing
+
+
+def several(member: Member, at: float) -> None:
+    """Sizes that return: the process finds out that there are several buckets. Ends 0.35 s later."""
+    for number, size in enumerate((10_000.0, 30_000.0, 10_000.0, 30_000.0)):
+        now = at + 0.1 * number
+        ticket = member.enter(now, COST, "normal")
+        exchange(member, now, answer(10.0, 1_000.0))
+        member.check(ticket, now)
+        member.settle(ticket, Attempt(now + 0.05, succeeded=True, readings=(reading(0.5 * size, size),)))
+
+
+def knows_one(at: float = 0.0) -> Member:
+    """A process that has seen one bucket."""
+    member = Member()
+    ticket = member.enter(at, COST, "normal")
+    member.settle(ticket, Attempt(at + 0.05, succeeded=True, readings=(reading(5_000.0),)))
+    return member
+
+
+def test_that_there_are_several_is_told_and_believed() -> None:
+    """A process that hears of it need not be refused to find it out; and tells of it once a call was served so."""
+    finder, hearer = Member(), knows_one()
+    several(finder, 0.0)
+    told = finder.report(0.45).wire()["several"]
+    assert told == ["tokens/", pytest.approx(0.1)]
+    exchange(hearer, 0.5, answer(10.0, 1_000.0))
+    assert not hearer.limits.own.tracked.buckets.several
+    exchange(hearer, 1.0, answer(10.0, 1_000.0, several=told))
+    assert hearer.limits.own.tracked.buckets.several
+    assert hearer.report(1.1).wire()["several"] is None  # it knows no more than it was told
+    ticket = hearer.enter(1.2, COST, "normal")
+    assert ticket.admitted
+    hearer.settle(ticket, Attempt(1.25, succeeded=True, readings=(reading(5_000.0),)))
+    assert hearer.report(1.3).wire()["several"] == ["tokens/", pytest.approx(0.05)]
+
+
+def test_what_is_told_of_other_limits_than_ours_changes_nothing() -> None:
+    hearer = knows_one()
+    exchange(hearer, 0.5, answer(10.0, 1_000.0, several=["requests/", 0.1]))
+    assert not hearer.limits.own.tracked.buckets.several
+
+
+@pytest.mark.parametrize("told", ["tokens/", ["tokens/"], ["tokens/", -1.0], [1, 1.0], ["x" * 201, 1.0]])
+def test_a_finding_of_another_shape_is_no_answer(told: Any) -> None:
+    member = knows_one()
+    with pytest.raises(AnswerError):
+        exchange(member, 0.5, answer(10.0, 1_000.0, several=told))
+
+
+@pytest.mark.parametrize(("later", "believed"), [(9.0, False), (11.0, True)])
+def test_who_found_one_bucket_after_all_keeps_to_that_for_a_while(later: float, believed: bool) -> None:
+    """Else processes would tell each other for ever what none of them finds."""
+    member = Member()
+    several(member, 0.0)
+    member.limits.own._several._end()  # nearly all were refused
+    ticket = member.enter(1.0, COST, "normal")
+    ticket = ticket if ticket.admitted else member.enter(30.0, COST, "normal")
+    found_at = 1.05
+    member.limits.own._several._known = math.inf  # and nothing starts it again
+    member.settle(ticket, Attempt(found_at, succeeded=True, readings=(reading(5_000.0),)))
+    assert not member.limits.own.tracked.buckets.several
+    exchange(member, found_at + later, answer(10.0, 1_000.0, several=["tokens/", 0.0]))
+    assert member.limits.own.tracked.buckets.several is believed
+
+
+def test_a_call_goes_early_against_the_fleets_word_too() -> None:
+    """After 25 calls the first that waits asks the server; served, two more go at once."""
+    member = knows_one()
+    flows: dict[str, Any] = {"levels": {"tokens///": [1, 0.0, 100.0, 50.0, 10_000.0]}}
+    for number in range(26):
+        now = 0.1 + 0.01 * number
+        exchange(member, now, answer(1.0, 100.0, **flows))
+        ticket = member.enter(now, COST, "normal")
+        assert ticket.admitted
+        member.settle(ticket, Attempt(now + 0.005, succeeded=True))
+    exchange(member, 0.5, answer(0.0, 0.0, **flows))
+    first = member.enter(0.5, COST, "normal")  # a burst that has just emptied the limit is no time to ask
+    assert not first.admitted
+    member.limits.own.probes._early_by = 0
+    member.check(first, 0.51)
+    assert first.admitted
+    assert first.reservation.early
+    assert first.reservation.predictions == [
+        (member.limits.own.tracked.buckets.holding[0].bucket, pytest.approx(-99.0))
+    ]
+    member.settle(first, Attempt(0.52, succeeded=True))
+    assert [member.enter(0.53, COST, "normal").admitted for _ in range(3)] == [True, True, False]
+
+
+def test_no_call_goes_early_where_the_fleet_only_has_not_answered_yet() -> None:
+    """It holds enough, and will hand it out: there is nothing to ask the server."""
+    member = knows_one()
+    flows: dict[str, Any] = {"levels": {"tokens///": [1, 5_000.0, 100.0, 50.0, 10_000.0]}}
+    exchange(member, 0.1, answer(0.0, 0.0, **flows))
+    member.limits.own.probes._early_by, member.limits.own.probes._early_at = 0, -100.0
+    assert not member.enter(0.11, COST, "normal").admitted
