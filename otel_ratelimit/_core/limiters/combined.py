@@ -52,11 +52,12 @@ class CombinedLimiter:
         granted: totals up to which calls may take the fast path, by somebody else's word (a fleet's lease); None: the buckets
             tell.
         predicts: whether the buckets' predictions let calls go, so that their errors count.
+        part: of what several buckets allow together, what a rate found by trial starts from here: others of a fleet start, too.
     """
 
     __slots__ = (
         "_cold_start", "_concurrency", "_confidence", "_fast_most", "_fast_until", "_growth", "_looked_at", "_odd_one_out",
-        "_others", "_rate", "_retry_after", "_several", "granted", "predicts", "probes", "tracked", "traffic",
+        "_others", "_rate", "_retry_after", "_several", "granted", "part", "predicts", "probes", "tracked", "traffic",
     )  # fmt: skip
 
     def __init__(self, tuning: Tuning = TUNED) -> None:
@@ -76,6 +77,7 @@ class CombinedLimiter:
         )  # fmt: skip
         self.granted: Amounts | None = None
         self.predicts = True
+        self.part = 1.0
         self._fast_most: Amounts = NEVER
         self._fast_until = math.inf
         self._looked_at = -math.inf
@@ -265,7 +267,7 @@ class CombinedLimiter:
         self.tracked.settle(reservation, attempt, diagnosis)
         several = self.tracked.several()
         if several is not None:
-            diagnosis = diagnosis._replace(several=several)
+            diagnosis = diagnosis._replace(several=self.part * several)
         for limiter in self._others:
             limiter.settle(reservation, attempt, diagnosis)
         if several is not None and not self._several.on:

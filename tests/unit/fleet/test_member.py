@@ -359,14 +359,15 @@ def test_where_several_deployments_answer_each_process_finds_its_own_part() -> N
     assert any(admitted)  # though the fleet hands out nothing
 
 
-def several(member: Member, at: float) -> None:
-    """Sizes that return: the process finds out that there are several buckets. Ends 0.35 s later."""
-    for number, size in enumerate((10_000.0, 30_000.0, 10_000.0, 30_000.0)):
+def several(member: Member, at: float, sizes: tuple[float, ...] = (10_000.0,) * 4) -> None:
+    """More is left each time than one bucket can hold: the process finds out that there are several. Ends 0.35 s later."""
+    for number, size in enumerate(sizes):
         now = at + 0.1 * number
         ticket = member.enter(now, COST, "normal")
         exchange(member, now, answer(10.0, 1_000.0))
         member.check(ticket, now)
-        member.settle(ticket, Attempt(now + 0.05, succeeded=True, readings=(reading(0.5 * size, size),)))
+        left = reading((0.1 + 0.2 * number) * size, size)
+        member.settle(ticket, Attempt(now + 0.05, succeeded=True, readings=(left,)))
 
 
 def knows_one(at: float = 0.0) -> Member:
@@ -392,6 +393,14 @@ def test_that_there_are_several_is_told_and_believed() -> None:
     assert ticket.admitted
     hearer.settle(ticket, Attempt(1.25, succeeded=True, readings=(reading(5_000.0),)))
     assert hearer.report(1.3).wire()["several"] == ["tokens/", pytest.approx(0.05)]
+
+
+def test_of_several_that_differ_in_size_the_others_are_not_told() -> None:
+    """The rate of one process is cut too deeply there; all of them would be."""
+    finder = Member()
+    several(finder, 0.0, (10_000.0, 30_000.0, 10_000.0, 30_000.0))
+    assert finder.limits.own.tracked.buckets.several
+    assert finder.report(0.45).wire()["several"] is None
 
 
 def test_what_is_told_of_other_limits_than_ours_changes_nothing() -> None:
@@ -447,6 +456,21 @@ def test_a_call_goes_early_against_the_fleets_word_too() -> None:
     assert [member.enter(0.53, COST, "normal").admitted for _ in range(3)] == [True, True, False]
 
 
+def test_one_process_asks_for_the_whole_fleet() -> None:
+    """Within 15 seconds of a call that went early elsewhere none does here; and its own are told with their age."""
+    member = knows_one()
+    flows: dict[str, Any] = {"levels": {"tokens///": [1, 0.0, 0.001, 50.0, 10_000.0]}}
+    assert exchange(member, 0.1, answer(0.0, 0.0, **flows))["asked"] is None
+    exchange(member, 0.2, answer(0.0, 0.0, asked=1.0, **flows))
+    member.limits.own.probes._early_by, member.limits.own.probes._early_at = 0, -100.0
+    ticket = member.enter(0.3, COST, "normal")
+    for now, goes in ((13.0, False), (14.3, True)):
+        exchange(member, now, answer(0.0, 0.0, **flows))
+        assert (member.check(ticket, now + 0.001) is None) is goes
+    assert ticket.reservation.early
+    assert member.report(15.3).wire()["asked"] == pytest.approx(1.0, abs=0.01)
+
+
 def test_no_call_goes_early_where_the_fleet_only_has_not_answered_yet() -> None:
     """It holds enough, and will hand it out: there is nothing to ask the server."""
     member = knows_one()
@@ -454,3 +478,17 @@ def test_no_call_goes_early_where_the_fleet_only_has_not_answered_yet() -> None:
     exchange(member, 0.1, answer(0.0, 0.0, **flows))
     member.limits.own.probes._early_by, member.limits.own.probes._early_at = 0, -100.0
     assert not member.enter(0.11, COST, "normal").admitted
+
+
+@pytest.mark.parametrize(("live", "part"), [(1, 1.0), (4, 1.0), (8, 0.5), (100, 0.04)])
+def test_a_large_fleet_does_not_start_as_if_each_were_alone(live: int, part: float) -> None:
+    """All of them start at once where one has found several; the rate of each is its part of what they allow."""
+    rates = []
+    for others in (1, live):
+        hearer = knows_one()
+        exchange(hearer, 1.0, answer(10.0, 1_000.0, several=["tokens/", 0.0], live=others))
+        ticket = hearer.enter(1.1, COST, "normal")
+        hearer.settle(ticket, Attempt(1.15, succeeded=True, readings=(reading(5_000.0),)))
+        assert hearer.limits.own._several.on
+        rates.append(hearer.limits.own._several._known)
+    assert rates[1] == pytest.approx(part * rates[0])
