@@ -116,6 +116,9 @@ WORLDS = {
     ),
     "at most 10 at a time": replace(REQUESTS, limit=(0, 100_000), headers="none", concurrency=10, calls=400),
     "40 s answers": replace(TIDY, limit=(400_000, 10_000), callers=256, latency=40.0, spread=0.1),
+    "only the first three": replace(
+        REQUESTS, limit=(0, 100_000), headers="none", message="delay", callers=4, calls=40, latency=0.05, cold=3
+    ),
     "freed after a minute": replace(TIDY, limit=(100_000, 10_000), change=(60.0, 2.0)),
 }
 
