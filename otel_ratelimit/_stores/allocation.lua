@@ -102,7 +102,7 @@ local function judge(report)
     text(several[1], 'several')
     number(several[2], 0, MOST, 'several')
   end
-  if report.asked and report.asked ~= cjson.null then number(report.asked, 0, MOST, 'asked') end
+  if report.early and report.early ~= cjson.null then number(report.early, 0, MOST, 'early') end
 end
 
 local function finite(value, depth)  -- what was stored by others, at any depth: no NaN, nothing infinite
@@ -323,7 +323,7 @@ local several = report.several
 if several and several ~= cjson.null and now - several[2] > (state.several_at or 0) then
   state.several, state.several_at = several[1], now - several[2]
 end
-if report.asked and report.asked ~= cjson.null then state.asked_at = math.max(state.asked_at or 0, now - report.asked) end
+if report.early and report.early ~= cjson.null then state.early_at = math.max(state.early_at or 0, now - report.early) end
 
 if report.leaving then
   forget(me)
@@ -453,13 +453,13 @@ for unit = 1, 4 do others[unit] = math.max(state.waits[unit] - record.waits[unit
 
 several = nil
 if state.several and now - state.several_at < FRESH then several = {state.several, math.max(now - state.several_at, 0)} end
-local asked = nil
-if state.asked_at and now - state.asked_at < FRESH then asked = math.max(now - state.asked_at, 0) end
+local early = nil
+if state.early_at and now - state.early_at < FRESH then early = math.max(now - state.early_at, 0) end
 
 -- Encoded before it is written down: what cannot be told is not kept either
 local answer = cjson.encode({
   epoch = state.epoch, lease = lease, calm = calm, mark = mark, again = again, cause = state.cause, levels = levels,
-  others = others, live = live, other = other, several = several, asked = asked,
+  others = others, live = live, other = other, several = several, early = early,
 })
 
 -- Written down ------------------------------------------------------------------------------------------------------------

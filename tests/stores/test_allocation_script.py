@@ -474,16 +474,16 @@ def test_a_finding_of_another_shape_is_no_report(fleet: Fleet, told: Any) -> Non
 
 def test_that_a_call_went_early_is_passed_on_for_a_minute(fleet: Fleet) -> None:
     """The latest counts; whoever reports none, or an earlier one, changes nothing."""
-    assert "asked" not in fleet.say("a")
-    assert fleet.say("b", asked=2.0)["asked"] == pytest.approx(2.0)
+    assert "early" not in fleet.say("a")
+    assert fleet.say("b", early=2.0)["early"] == pytest.approx(2.0)
     fleet.now += 10.0
-    assert fleet.say("a", asked=30.0)["asked"] == pytest.approx(12.0)
-    assert fleet.say("c", asked=None)["asked"] == pytest.approx(12.0)
+    assert fleet.say("a", early=30.0)["early"] == pytest.approx(12.0)
+    assert fleet.say("c", early=None)["early"] == pytest.approx(12.0)
     fleet.now += 49.0
-    assert "asked" not in fleet.say("a")
+    assert "early" not in fleet.say("a")
 
 
 @pytest.mark.parametrize("told", [-1.0, "1", [1.0]])
 def test_a_time_of_another_shape_is_no_report(fleet: Fleet, told: Any) -> None:
-    with pytest.raises(redis.exceptions.ResponseError, match="asked"):
-        fleet.say("a", asked=told)
+    with pytest.raises(redis.exceptions.ResponseError, match="early"):
+        fleet.say("a", early=told)

@@ -46,7 +46,8 @@ FIRST_CALLS: Final = 1
 """Calls that go before the fleet has answered for the first time: a program's first call does not wait for Redis."""
 
 HOLD: Final = 10.0
-"""Seconds for which a process keeps to what it found out itself of several buckets, whatever the others have found."""
+"""Seconds for which a process keeps to what it found out itself of several buckets, whatever the others have found. By then these
+have looked at their own calls, too, and no two processes tell each other in turn what neither finds."""
 
 STARTS: Final = 4.0
 """Times what several buckets allow together that all processes of a fleet start from together: a large one must not storm. A rate
@@ -88,7 +89,7 @@ class FleetLimiter:
     """
 
     __slots__ = (
-        "_ask", "_asked_at", "_held_at", "_portion", "_probed", "_probing", "_said", "_several_at", "_welcome", "alone",
+        "_ask", "_early_at", "_held_at", "_portion", "_probed", "_probing", "_said", "_several_at", "_welcome", "alone",
         "answers", "asked_at", "began_at", "lease", "on_probe", "own", "probes", "silent",
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ class FleetLimiter:
         self._welcome = FIRST_CALLS
         self._several_at = -math.inf
         """When it was found out, or turned out wrong, that there are several buckets; by whomever."""
-        self._asked_at = -math.inf
+        self._early_at = -math.inf
         """When a call went early here."""
         self._held_at = -math.inf
         """When a call was served last while there were."""
@@ -149,9 +150,7 @@ class FleetLimiter:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         own = self.own
         counted, others = self._counted(now, amounts, held)
-        if counted > now >= others and self._worth_asking(now, amounts) and own.probes.early(now):
-            return Turn(now, True, True)
-        return own.turn(now, counted, others)
+        return own.turn(now, amounts, counted, others, self._worth_asking)
 
     def _worth_asking(self, now: float, amounts: Amounts) -> bool:
         """As ``TrackedBuckets.worth_asking``, by the estimate of whoever decides."""
@@ -222,13 +221,13 @@ class FleetLimiter:
         elif lease.answer.ahead and lease.runs_low(own.traffic.taken):
             self.ask(now)
         if reservation.early:
-            self._asked_at = now
-        if reservation.early and lease is not None:
-            expected = [
-                (one.bucket, lease.expected_level(name_of(one), reservation.taken, now))
-                for one in own.tracked.buckets.holding
-            ]
-            reservation.predictions = [(bucket, after) for bucket, after in expected if after is not None]
+            self._early_at = now
+            if lease is not None:  # that it is served shows what the fleet believes to be wrong
+                expected = [
+                    (one.bucket, lease.expected_level(name_of(one), reservation.taken, now))
+                    for one in own.tracked.buckets.holding
+                ]
+                reservation.predictions = [(bucket, after) for bucket, after in expected if after is not None]
 
     def settle_fast(self, now: float, reservation: Reservation) -> bool:
         return reservation is not self._probed and self.own.settle_fast(now, reservation)
@@ -321,13 +320,13 @@ class FleetLimiter:
                 self.own.tracked.buckets.doubt(tracked)
                 return
 
-    def asked(self, now: float) -> float | None:
+    def since_early(self, now: float) -> float | None:
         """Seconds since a call went early here; None where none did."""
-        return now - self._asked_at if self._asked_at > -math.inf else None
+        return now - self._early_at if self._early_at > -math.inf else None
 
-    def hear_of_asking(self, at: float) -> None:
+    def hear_of_early(self, at: float) -> None:
         """In some process of the fleet a call went early at ``at``: the server was asked for all of them."""
-        self.own.probes.asked_at = max(self.own.probes.asked_at, at)
+        self.own.probes.fleet_early_at = max(self.own.probes.fleet_early_at, at)
 
     # --- the lease ----------------------------------------------------------------------------------------------------
 
@@ -376,7 +375,7 @@ class FleetLimiter:
             said.sent_at = min(said.sent_at, now)
         self._several_at -= seconds
         self._held_at -= seconds
-        self._asked_at -= seconds
+        self._early_at -= seconds
         self.asked_at -= seconds
         self.began_at -= seconds
         if self.lease is not None:

@@ -151,7 +151,7 @@ class Member:
             settings=self._settings,
             leaving=leaving,
             several=limiter.finding(now),
-            asked=limiter.asked(now),
+            early=limiter.since_early(now),
         )
 
     def accept(self, wire: object, now: float) -> str | None:
@@ -172,8 +172,8 @@ class Member:
             limiter.probe(now)
         if answer.several is not None:
             limiter.hear_of_several(answer.several.name, now - answer.several.age)
-        if answer.asked is not None:
-            limiter.hear_of_asking(now - answer.asked)
+        if answer.early is not None:
+            limiter.hear_of_early(now - answer.early)
         self._take_cause(answer.cause)
         admission.look_again(now)
         for priority in WEIGHTS:

@@ -124,7 +124,7 @@ class Report:
         settings: those that all of the fleet should have alike.
         leaving: whether it leaves the fleet.
         several: what it found out itself of several buckets; None for nothing.
-        asked: seconds since a call went early there; None where none did.
+        early: seconds since a call went early there; None where none did.
     """
 
     epoch: str
@@ -144,7 +144,7 @@ class Report:
     settings: str
     leaving: bool
     several: Finding | None = None
-    asked: float | None = None
+    early: float | None = None
 
     def wire(self) -> dict[str, Any]:
         """As it is sent: within the bounds that the fleet holds it to."""
@@ -167,7 +167,7 @@ class Report:
             "settings": self.settings,
             "leaving": self.leaving,
             "several": list(self.several) if self.several is not None else None,
-            "asked": self.asked,
+            "early": self.early,
         }
 
 
@@ -207,7 +207,7 @@ class Answer:
         live: processes in it.
         settings: those of other processes, where they differ; None where they do not.
         several: what a process of the fleet found out last of several buckets; None for nothing of late.
-        asked: seconds since a call went early in the fleet; None for none of late.
+        early: seconds since a call went early in the fleet; None for none of late.
     """
 
     epoch: str
@@ -221,7 +221,7 @@ class Answer:
     live: float
     settings: str | None
     several: Finding | None = None
-    asked: float | None = None
+    early: float | None = None
 
     @classmethod
     def of(cls, answer: object) -> Answer:
@@ -248,7 +248,7 @@ class Answer:
             live=_number(answer.get("live"), "live", 0.0, MOST),
             settings=None if settings is None else plain(_name(settings)),
             several=_finding(answer.get("several")),
-            asked=None if answer.get("asked") is None else _number(answer["asked"], "asked", 0.0, MOST),
+            early=None if answer.get("early") is None else _number(answer["early"], "early", 0.0, MOST),
         )
 
 

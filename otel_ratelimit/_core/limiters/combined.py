@@ -10,6 +10,7 @@ call only adds to the running totals, up to which that is certain; a reading tha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from otel_ratelimit._core.amounts import NEVER, Amounts, amounts_of
@@ -91,12 +92,21 @@ class CombinedLimiter:
     def ready(self, now: float, amounts: Amounts, held: Amounts | None) -> Turn:
         """When a call that takes ``amounts`` may go. ``held``: what is kept for others beside it; None if nothing."""
         counted, others = self.tracked.ready(now, amounts, held), self.others_ready(now, amounts)
-        if counted > now >= others and self.tracked.worth_asking(now, amounts) and self.probes.early(now):
-            return Turn(now, True, True)
-        return self.turn(now, counted, others)
+        return self.turn(now, amounts, counted, others, self.tracked.worth_asking)
 
-    def turn(self, now: float, counted: float, others: float) -> Turn:
-        """The turn of a call that the server's numbers let go at ``counted`` and the other limiters at ``others``."""
+    def turn(
+        self,
+        now: float,
+        amounts: Amounts,
+        counted: float,
+        others: float,
+        worth_asking: Callable[[float, Amounts], bool],
+    ) -> Turn:
+        """The turn of a call that the server's numbers let go at ``counted`` and the other limiters at ``others``.
+        ``worth_asking``: as ``TrackedBuckets.worth_asking``, by whoever told ``counted``.
+        """
+        if counted > now >= others and worth_asking(now, amounts) and self.probes.early(now):
+            return Turn(now, True, True)
         at = max(counted, others)
         if at <= now:
             return Turn(now, False)

@@ -42,9 +42,9 @@ TUNED: Final = ConcurrencyTuning()
 
 def tells_time(throttle: Throttle) -> bool:
     """Whether a delay is told to fractions of a second. That is a count of time, of a bucket or a window, whatever it is called.
-    What frees a place is the end of a call, and no server knows that to the millisecond.
+    What frees a place is the end of a call, and no server knows that to the millisecond. A date's fraction is only the clock's.
     """
-    return throttle.delay is not None and throttle.delay % 1.0 > 0.0
+    return throttle.delay is not None and throttle.source != "retry-after-date" and throttle.delay % 1.0 > 0.0
 
 
 class Concurrency:

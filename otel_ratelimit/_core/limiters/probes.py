@@ -56,7 +56,7 @@ class Probes:
 
     Attributes:
         evidence_at: when the last request left, or the last answer that says something of limits came.
-        asked_at: when a call went early in another process of the same fleet: it asked for all of them.
+        fleet_early_at: when a call went early in any process of the same fleet: it asked for all of them.
     """
 
     __slots__ = (
@@ -71,12 +71,12 @@ class Probes:
         "_refused_by",
         "_traffic",
         "_tuning",
-        "asked_at",
         "evidence_at",
+        "fleet_early_at",
     )
 
     def __init__(self, traffic: Traffic, tuning: ProbeTuning = TUNED) -> None:
-        self.evidence_at = self.asked_at = -math.inf
+        self.evidence_at = self.fleet_early_at = -math.inf
         self._traffic = traffic
         self._tuning = tuning
         self._allowed = 0
@@ -111,7 +111,7 @@ class Probes:
             latest - self._early_by >= tuning.calls * self._rarer
             or now - self._early_at >= tuning.seconds * self._rarer
         )
-        return due and not self._pending and now - self.asked_at >= tuning.seconds
+        return due and not self._pending and now - self.fleet_early_at >= tuning.seconds
 
     def busy_until(self) -> float:
         """When the answer of the probe that is on its way is given up; minus infinity where none is."""
@@ -158,4 +158,4 @@ class Probes:
         self._pending_at = min(self._pending_at, now)
         self._early_at = min(self._early_at, now)
         self.evidence_at = min(self.evidence_at, now)
-        self.asked_at = min(self.asked_at, now)
+        self.fleet_early_at = min(self.fleet_early_at, now)

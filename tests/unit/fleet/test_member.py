@@ -460,15 +460,15 @@ def test_one_process_asks_for_the_whole_fleet() -> None:
     """Within 15 seconds of a call that went early elsewhere none does here; and its own are told with their age."""
     member = knows_one()
     flows: dict[str, Any] = {"levels": {"tokens///": [1, 0.0, 0.001, 50.0, 10_000.0]}}
-    assert exchange(member, 0.1, answer(0.0, 0.0, **flows))["asked"] is None
-    exchange(member, 0.2, answer(0.0, 0.0, asked=1.0, **flows))
+    assert exchange(member, 0.1, answer(0.0, 0.0, **flows))["early"] is None
+    exchange(member, 0.2, answer(0.0, 0.0, early=1.0, **flows))
     member.limits.own.probes._early_by, member.limits.own.probes._early_at = 0, -100.0
     ticket = member.enter(0.3, COST, "normal")
     for now, goes in ((13.0, False), (14.3, True)):
         exchange(member, now, answer(0.0, 0.0, **flows))
         assert (member.check(ticket, now + 0.001) is None) is goes
     assert ticket.reservation.early
-    assert member.report(15.3).wire()["asked"] == pytest.approx(1.0, abs=0.01)
+    assert member.report(15.3).wire()["early"] == pytest.approx(1.0, abs=0.01)
 
 
 def test_no_call_goes_early_where_the_fleet_only_has_not_answered_yet() -> None:

@@ -19,7 +19,7 @@ from otel_ratelimit._core.parsing.limits import LimitReading
 from otel_ratelimit._core.policy import Priority
 from otel_ratelimit._core.queueing.admission import Admission
 from otel_ratelimit._core.queueing.ticket import IN_FLIGHT, Ticket
-from otel_ratelimit._core.throttle import LimitKind, Throttle
+from otel_ratelimit._core.throttle import LimitKind, Throttle, ThrottleSource
 
 CALL = Cost(input=1_000.0)
 
@@ -303,12 +303,17 @@ def test_an_overload_that_is_over_in_135_milliseconds_is_no_matter_of_calls_in_f
     assert admission.in_flight == 4
 
 
-@pytest.mark.parametrize("delay", [None, 0.0, 1.0, 60.0])
-def test_an_overload_that_names_whole_seconds_may_be_one_of_calls_in_flight(delay: float | None) -> None:
-    """A habit of the server's, often, and no account of anything."""
+@pytest.mark.parametrize(
+    ("delay", "source"),
+    [(None, None), (0.0, "retry-after"), (1.0, "retry-after"), (60.0, "retry-after"), (59.3, "retry-after-date")],
+)
+def test_an_overload_that_names_whole_seconds_may_be_one_of_calls_in_flight(
+    delay: float | None, source: ThrottleSource | None
+) -> None:
+    """A habit of the server's, often, and no account of anything. The fraction of a date is the clock's."""
     admission = make()
     out = [admission.enter(0.0, CALL, "normal") for _ in range(4)]
-    admission.settle(out[3], Attempt(0.1, throttle=Throttle(kind="overload", delay=delay), succeeded=False))
+    admission.settle(out[3], Attempt(0.1, throttle=Throttle(delay, source, "overload"), succeeded=False))
     assert not admission.enter(0.2, CALL, "normal").admitted
     admission.settle(out[0], Attempt(0.3, succeeded=True))
     assert admission.waiting == 0
