@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from otel_ratelimit import __version__
 
 COMMAND = [sys.executable, "-m", "otel_ratelimit"]
@@ -64,6 +66,7 @@ def test_the_demo_and_the_file_that_it_leaves(tmp_path: Path) -> None:
     assert all(link["spanId"] in identifiers for link in linked)
 
 
+@pytest.mark.slow  # the whole demo once more
 def test_with_an_endpoint_it_exports_there(tmp_path: Path) -> None:
     """Traces and metrics arrive over OTLP; no file is left."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest

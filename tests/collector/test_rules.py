@@ -79,6 +79,7 @@ def test_the_rule_tests_can_fail(guard: str, tmp_path: Path) -> None:
 
 
 @needs_promtool
+@pytest.mark.slow  # promtool runs all rule tests for each
 @pytest.mark.parametrize(
     ("rule", "instead"),
     [
