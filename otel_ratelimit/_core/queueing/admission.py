@@ -234,8 +234,6 @@ class Admission:
         ticket.yields = YIELDED ** min(reservation.unexplained - 2, MOST_YIELDED) if reservation.unexplained > 1 else 0
         ticket.not_before = now if reservation.reset_known or not not_before > now else not_before
         ticket.wake_at = max(ticket.not_before, now + LEAST_SLEEP)
-        if not self.queue.waiting:  # the only one: it sleeps once, until there is room as well
-            ticket.wake_at = max(ticket.wake_at, self.limits.ready(now, ticket.amounts, None).at)
         self.queue.join(ticket)
         self._pump(now)
 
