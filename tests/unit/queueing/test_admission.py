@@ -143,7 +143,7 @@ def test_a_refused_call_goes_to_the_front_but_not_before_its_time() -> None:
 
 
 def test_a_refused_call_looks_again_when_its_delay_is_over_whatever_it_waits_for_beside() -> None:
-    """Another one is in flight, and no more may be: its answer comes while the refused call may not go yet, and so wakes nobody."""
+    """Another one is in flight, and no more may be: its answer comes while the refused call may not go yet, and wakes nobody."""
     admission = make()
     other, ticket = (admission.enter(0.0, CALL, "normal") for _ in range(2))
     admission.settle(ticket, Attempt(0.1, throttle=Throttle(kind="concurrency", delay=1.0), succeeded=False))
